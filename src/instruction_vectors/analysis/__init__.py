@@ -1,0 +1,1 @@
+"""What happened to a model, and what a vector does to it."""

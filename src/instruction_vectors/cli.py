@@ -1,0 +1,199 @@
+"""The `iv` command: one thin function a verb. Heavy imports happen inside the verbs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from instruction_vectors.errors import IVError
+from instruction_vectors.version import __version__
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Verbs(click.Group):
+    """Turns what this package refuses into one line and exit status 1, and Ctrl-C into a word on how to go on."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IVError as error:
+            click.echo(f"iv: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("iv: stopped; finished steps are kept, the same command goes on from here", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Verbs, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="iv")
+def main() -> None:
+    """See what a fine-tune breaks, find out whether it is gone or only covered, and keep it from breaking.
+
+    Exit status: 0 done, 1 the work failed, 2 bad use, 130 stopped by Ctrl-C.
+    """
+
+
+@main.command()
+@click.option("--size", default=1.0, show_default=True, help="How large; 1.0 takes about a quarter of an hour.")
+@click.option("--seed", default=0, show_default=True, help="What every draw depends on.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print results.json to standard output.")
+def demo(size: float, seed: int, out: Path, as_json: bool) -> None:
+    """The main job end to end on a real model: vectors, steering, forgetting with and without guidance.
+
+    Stop it with Ctrl-C; the same command goes on from the last finished step.
+
+    \b
+    Example:
+      iv demo --size 0.2 --out runs/quick
+    """
+    _quiet()
+    from instruction_vectors.demo import DemoConfig, run_demo
+
+    results = run_demo(DemoConfig(size=size, seed=seed), out)
+    if as_json:
+        click.echo(json.dumps(results))
+    else:
+        click.echo(f"{out / 'report.html'}\n{out / 'results.json'}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def tasks(names: tuple[str, ...], as_json: bool) -> None:
+    """List the shipped tasks, or show the named ones (a name, or a .jsonl file of your own).
+
+    \b
+    Example:
+      iv tasks
+      iv tasks country-capital my_task.jsonl
+    """
+    from instruction_vectors.tasks import load_task, task_names
+
+    loaded = [load_task(name) for name in names or task_names()]
+    if as_json:
+        click.echo(json.dumps([_task_summary(task, rows=bool(names)) for task in loaded], ensure_ascii=False))
+    for task in () if as_json else loaded:
+        forms = "both forms" if task.knowledge else "instruction form only"
+        click.echo(f"{task.name:26}{len(task.rows):5} rows  {forms:22} {task.instruction}")
+        for row in task.rows[:5] if names else ():
+            click.echo(f"    {row.input} → {row.output}")
+
+
+def _task_summary(task: Any, rows: bool) -> dict[str, Any]:
+    summary = {
+        "name": task.name,
+        "rows": len(task.rows),
+        "instructions": task.instructions,
+        "knowledge": task.knowledge,
+        "options": task.options,
+        "kind": task.kind,
+        "sources": task.sources,
+        "fingerprint": task.fingerprint,
+    }
+    return summary | ({"examples": [{"input": r.input, "output": r.output} for r in task.rows[:5]]} if rows else {})
+
+
+@main.command()
+@click.argument("task")
+@click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the vector.")
+@click.option("--heads", "k", default=10, show_default=True, help="How many heads.")
+@click.option("--prompts", default=25, show_default=True, help="Prompts to average over.")
+@click.option("--shots", default=5, show_default=True, help="Shots a prompt.")
+@click.option("--effect-prompts", default=8, show_default=True, help="Prompts to find the heads on.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the vector's config.json.")
+def extract(
+    task: str, model: str, out: Path, k: int, prompts: int, shots: int, effect_prompts: int, seed: int, as_json: bool
+) -> None:
+    """Extract the instruction vector of TASK (a shipped name or a .jsonl file).
+
+    \b
+    Example:
+      iv extract present-past --out vectors/present-past
+    """
+    from instruction_vectors.tasks import load_task
+
+    loaded = load_task(task)  # complains before a model is opened
+    _quiet()
+    from instruction_vectors.models.loading import load
+    from instruction_vectors.progress import track
+    from instruction_vectors.vectors import extraction
+
+    opened, tokenizer = load(model)
+    with track("Exact effects of every head", effect_prompts, "prompt") as advance:
+        vector = extraction.extract(
+            opened,
+            tokenizer,
+            loaded,
+            k=k,
+            prompts=prompts,
+            shots=shots,
+            effect_prompts=effect_prompts,
+            seed=seed,
+            progress=advance,
+        )
+    vector.save_pretrained(out)
+    click.echo((out / "config.json").read_text() if as_json else f"{out}: {len(vector.heads)} heads {list(vector.heads)}")
+
+
+@main.command()
+@click.argument("prompt")
+@click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@click.option("--vector", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a vector to apply.")
+@click.option("--scale", default=1.0, show_default=True, help="How strongly; negative subtracts.")
+@click.option("--mode", type=click.Choice(["distributed", "summed", "replace"]), default="distributed", show_default=True)
+@click.option("--tokens", default=20, show_default=True, help="New tokens at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: str, tokens: int, as_json: bool) -> None:
+    r"""Continue PROMPT greedily, with a vector applied where the prompt ends (\n is a line break).
+
+    \b
+    Example:
+      iv generate "Give the past tense of the verb.\nInput: sing\nOutput:" --vector vectors/present-past
+    """
+    _quiet()
+    from contextlib import nullcontext
+
+    from instruction_vectors.models.loading import load
+    from instruction_vectors.vectors.vector import InstructionVector
+
+    loaded = InstructionVector.from_pretrained(vector) if vector else None
+    opened, tokenizer = load(model)
+    text = prompt.replace("\\n", "\n")
+    inputs = tokenizer(text, return_tensors="pt").to(opened.device)
+    with loaded.applied(opened, mode=mode, scale=scale) if loaded else nullcontext():  # type: ignore[arg-type]
+        ids = opened.generate(**inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    written = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    click.echo(json.dumps({"prompt": text, "continuation": written}, ensure_ascii=False) if as_json else written)
+
+
+@main.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def report(run: Path) -> None:
+    """Render RUN/results.json as RUN/report.html; an unfinished run shows what there is.
+
+    \b
+    Example:
+      iv report runs/demo
+    """
+    from instruction_vectors.files import read_json
+    from instruction_vectors.reporting import write_report
+
+    click.echo(write_report(read_json(run / "results.json"), run / "report.html"))
+
+
+def _quiet() -> None:
+    """Leave the screen to our own progress."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

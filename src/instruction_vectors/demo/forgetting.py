@@ -1,0 +1,182 @@
+"""Second half of the demo: a task sequence with and without guidance, and what each forgets."""
+
+from collections.abc import Callable
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.analysis.steering import Intervention
+from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.continual.stage import add_adapter, steps_of, train_stage
+from instruction_vectors.demo.config import DemoConfig
+from instruction_vectors.demo.vectors import Splits
+from instruction_vectors.evaluation.abilities import FORMS, Probe, Rows, measure
+from instruction_vectors.evaluation.scoring import Edit, score_prompts
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means
+from instruction_vectors.progress import track
+from instruction_vectors.tasks.prompts import bare, instructed
+from instruction_vectors.training.collator import rows_of
+from instruction_vectors.vectors.vector import InstructionVector
+
+ARMS = ("sequential", "iv_guided")
+Stage = dict[str, dict[str, Any]]
+"""Row-by-row results of one stage: `untouched` and `trained`, by task."""
+Model = Callable[[], nn.Module]
+"""A model opened when something is really to be run on it: a finished step needs none."""
+
+
+class _Lazy:
+    """The adapted model, opened on first use; forgetting it takes the adapter off the base again."""
+
+    def __init__(self, make: Callable[[], PeftModel]) -> None:
+        self._make = make
+        self._model: PeftModel | None = None
+
+    def get(self) -> PeftModel:
+        self._model = self._model or self._make()
+        return self._model
+
+    def forget(self, make: Callable[[], PeftModel]) -> None:
+        if self._model is not None:
+            self._model.unload()
+        self._make, self._model = make, None
+
+
+class ForgettingPhase:
+    """Training and measuring, step by step through the ledger."""
+
+    def __init__(
+        self, config: DemoConfig, ledger: Ledger, model: nn.Module, tokenizer: PreTrainedTokenizerBase,
+        splits: dict[str, Splits], vectors: dict[str, InstructionVector], intervention: Intervention,
+    ) -> None:  # fmt: skip
+        self.config, self.ledger, self.tokenizer = config, ledger, tokenizer
+        self.base = model
+        self.splits, self.vectors, self.intervention = splits, vectors, intervention
+        self.probes = {name: self._probe(name) for name in (*config.untouched, *config.sequence)}
+
+    def _probe(self, name: str) -> Probe:
+        split = self.splits[name]
+        return Probe(split.task, split.test.rows[: self.config.test_rows], split.train, self.config.shots)
+
+    def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Both arms; returns the `forgetting` and `hypothesis` sections."""
+        start = self._measured("M0", lambda: self.base)
+        hypothesis = {"M0": self._grid("M0", lambda: self.base)}
+        forgetting = {}
+        for arm in ARMS:
+            stages, last = self._arm(arm, start)
+            forgetting[arm] = self._summary(stages)
+            hypothesis[arm] = last
+        return forgetting, hypothesis
+
+    def _arm(self, arm: str, start: Stage) -> tuple[list[Stage], dict[str, Any]]:
+        stages = [start]
+        adapted = _Lazy(lambda: self._before(arm, 0))
+        for number, name in enumerate(self.config.sequence, start=1):
+            label = f"{arm}/{number}-{name}"
+            if self.ledger.finished(f"train/{label}"):
+                adapted.forget(lambda number=number: self._before(arm, number))
+            else:
+                self._train(adapted.get(), arm, name, label)
+            stages.append(self._measured(label, adapted.get))
+        grid = self._grid(arm, adapted.get)
+        adapted.forget(lambda: self._before(arm, 0))
+        return stages, grid
+
+    def _before(self, arm: str, number: int) -> PeftModel:
+        """The model as it was after `number` tasks of this arm."""
+        if number == 0:
+            return add_adapter(self.base, self.config.stage)
+        folder = self.ledger.folder / "adapters" / arm / str(number)
+        return PeftModel.from_pretrained(self.base, str(folder), is_trainable=True)
+
+    def _train(self, model: PeftModel, arm: str, name: str, label: str) -> None:
+        stage = self.config.stage
+        task = self.splits[name].train
+        prompts = [instructed(task, row) for row in task.rows[: self.config.train_rows]]
+        rows = rows_of(self.tokenizer, prompts)
+        number = self.config.sequence.index(name) + 1
+
+        def compute() -> dict[str, Any]:
+            with track(f"Training {label}", steps_of(len(rows), stage), "step") as advance:
+                result = train_stage(
+                    model, rows, stage, folder=self.ledger.folder / "trainer", progress=advance,
+                    vector=self.vectors[name] if arm == "iv_guided" else None, guidance=self.config.guidance,
+                )  # fmt: skip
+            # Saved before the step counts as finished, so that a finished step always has its adapter.
+            model.save_pretrained(str(self.ledger.folder / "adapters" / arm / str(number)))
+            return {"loss": result["loss"], "steps": result["steps"], "rows": len(rows)}
+
+        self.ledger.step(f"train/{label}", compute)
+
+    def _measured(self, label: str, model: Model) -> Stage:
+        total = len(self.probes)
+
+        def compute() -> Stage:
+            results: Stage = {"untouched": {}, "trained": {}}
+            with track(f"Measuring {label}", total, "task") as advance:
+                for done, (name, probe) in enumerate(self.probes.items(), start=1):
+                    if name in self.config.sequence:
+                        results["trained"][name] = measure(model(), self.tokenizer, probe, ("zero_shot",))["zero_shot"]
+                    else:
+                        results["untouched"][name] = measure(model(), self.tokenizer, probe, FORMS)
+                    advance(done)
+            return results
+
+        return self.ledger.step(f"measure/{label}", compute)
+
+    def _summary(self, stages: list[Stage]) -> dict[str, Any]:
+        summary: dict[str, Any] = {"stages": ["M0", *self.config.sequence]}
+        intervals: dict[str, list[list[float]]] = {}
+        counts: dict[str, int] = {}
+        for form in FORMS:
+            groups = [[rows[form] for rows in stage["untouched"].values() if form in rows] for stage in stages]
+            summary[form] = [mean_of_means(g) for g in groups]
+            intervals[form] = [list(bootstrap_interval(g, seed=self.config.seed)) for g in groups]
+            counts[form] = sum(len(rows) for rows in groups[0])
+        trained = [list(stage["trained"].values()) for stage in stages]
+        summary["trained"] = [mean_of_means(g) for g in trained]
+        intervals["trained"] = [list(bootstrap_interval(g, seed=self.config.seed)) for g in trained]
+        counts["trained"] = sum(len(rows) for rows in trained[0])
+        summary["matrix"] = {name: [mean_of_means([stage["trained"][name]]) for stage in stages] for name in self.config.sequence}
+        summary["per_task"] = {
+            name: {
+                form: [mean_of_means([stage["untouched"][name][form]]) for stage in stages]
+                for form in stages[0]["untouched"][name]
+            }
+            for name in self.config.untouched
+        }
+        return summary | {"n": counts, "intervals": intervals}
+
+    def _grid(self, label: str, model: Model) -> dict[str, Any]:
+        """Zero-shot accuracy of the untouched tasks for x, x + c, x + θ, x + c + θ, θ from M0 (Figure 4 of [IV])."""
+
+        def compute() -> dict[str, Any]:
+            groups: dict[str, list[list[float]]] = {"x": [], "x+c": [], "x+iv": [], "x+c+iv": []}
+            with track(f"Hypothesis grid {label}", len(self.config.untouched), "task") as advance:
+                for done, name in enumerate(self.config.untouched, start=1):
+                    for condition, hits in self._four(model(), name).items():
+                        groups[condition].append(hits)
+                    advance(done)
+            rows = sum(len(g) for g in groups["x"])
+            intervals = {c: list(bootstrap_interval(g, seed=self.config.seed)) for c, g in groups.items()}
+            return {c: mean_of_means(g) for c, g in groups.items()} | {"n": rows, "intervals": intervals}
+
+        return self.ledger.step(f"grid/{label}", compute)
+
+    def _four(self, model: nn.Module, name: str) -> dict[str, list[float]]:
+        probe = self.probes[name]
+        edit: Edit = self.intervention.edit(model, self.vectors[name])
+        rows = probe.queries
+        prompts = [bare(row) for row in rows] * 2 + [instructed(probe.task, row) for row in rows] * 2
+        count = len(rows)
+        edits: list[Edit | None] = [None] * count + [edit] * count + [None] * count + [edit] * count
+        scores = score_prompts(model, self.tokenizer, prompts, exact=True, edit=edits)
+        hits = [float(bool(s.exact)) for s in scores]
+        order = ("x", "x+iv", "x+c", "x+c+iv")
+        return {condition: hits[i * count : (i + 1) * count] for i, condition in enumerate(order)}
+
+
+__all__ = ["ARMS", "ForgettingPhase", "Rows"]

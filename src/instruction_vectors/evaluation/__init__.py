@@ -1,0 +1,1 @@
+"""Measuring: scores of answers, abilities, statistics."""

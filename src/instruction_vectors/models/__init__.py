@@ -1,0 +1,1 @@
+"""Models: where their heads live, hooks on them, packed and prefix-sharing forwards, opening them."""

@@ -1,0 +1,266 @@
+"""Where a model's attention heads live: the only module that knows how an architecture is laid out.
+
+Nothing here looks at a model's name. The decoder layers are the `ModuleList` whose length the config states; the output
+projection of attention (`o_proj` below, whatever the family calls it) is the first linear map in a layer whose input at
+a token depends on earlier tokens, since everything before it works token by token. Both are then checked numerically.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.pytorch_utils import Conv1D
+
+from instruction_vectors.errors import AnatomyError
+
+_PROBE_TOKENS = 4
+_RELATIVE_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """The attention heads of one model.
+
+    A head's output `z_{lj}` is query head j's slice of the input of `o_proj` at layer l (METHOD: Todd et al. 2310.15213,
+    §2.1). Layers are counted among the layers that have attention; `layer_numbers` maps them to the model's own count.
+    """
+
+    causal_lm: PreTrainedModel
+    backbone: nn.Module
+    layers: tuple[nn.Module, ...]
+    o_projs: tuple[nn.Module, ...]
+    o_proj_path: str
+    layer_numbers: tuple[int, ...]
+    n_heads: int
+    head_dim: int
+    hidden_size: int
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers with attention."""
+        return len(self.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first layer's weights."""
+        return next(self.layers[0].parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type in which activations run."""
+        return next(p.dtype for p in self.layers[0].parameters() if p.is_floating_point())
+
+    def is_current(self) -> bool:
+        """Whether the modules are still those of the model (adding or merging an adapter replaces some)."""
+        return all(_submodule(layer, self.o_proj_path) is o for layer, o in zip(self.layers, self.o_projs, strict=True))
+
+    def write(self, layer: int, head: int, value: Float[Tensor, "*batch head_dim"]) -> Float[Tensor, "*batch hidden"]:
+        """What a head's output adds to the residual stream: `W_O^{lj} z_{lj}`, without `o_proj`'s bias.
+
+        Runs the projection itself rather than reading its weight, so that transposed (Conv1D), quantised and
+        adapter-wrapped projections all give what the model would compute.
+        """
+        o_proj = self.o_projs[layer]
+        heads = value.new_zeros(*value.shape[:-1], self.n_heads, self.head_dim)
+        heads[..., head, :] = value
+        flat = heads.flatten(-2).to(self.device, self.dtype)
+        return o_proj(flat) - o_proj(torch.zeros_like(flat))
+
+    def logits(self, hidden: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq vocabulary"]:
+        """Next-token logits of final hidden states through the model's own head path, scales and soft-caps included.
+
+        The causal language model runs as it is, over a backbone that answers with `hidden` at once.
+        """
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        with _answering(self.backbone, hidden):
+            return self.causal_lm(input_ids=ids, use_cache=False).logits
+
+
+@contextmanager
+def _answering(backbone: nn.Module, hidden: Tensor) -> Iterator[None]:
+    backbone.forward = lambda *args, **kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
+_KNOWN: "weakref.WeakKeyDictionary[nn.Module, Anatomy]" = weakref.WeakKeyDictionary()
+
+
+def anatomy_of(model: nn.Module) -> Anatomy:
+    """The anatomy of a decoder-only model, possibly wrapped by PEFT or DDP; found and verified once, then remembered.
+
+    Raises:
+        AnatomyError: the structure was not recognised, or a self-check failed.
+    """
+    causal_lm = unwrap(model)
+    found = _KNOWN.get(causal_lm)
+    if found is None or not found.is_current():
+        found = _find(causal_lm)
+        _self_check(found)
+        _KNOWN[causal_lm] = found
+    return found
+
+
+def unwrap(model: nn.Module) -> PreTrainedModel:
+    """The transformers causal language model inside PEFT, DDP or `torch.compile` wrappers."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
+            return module
+    raise AnatomyError(
+        f"{type(model).__name__} holds no transformers causal language model; load it with "
+        "AutoModelForCausalLM or instruction_vectors.load"
+    )
+
+
+def text_config(model: PreTrainedModel) -> Any:
+    """The config of the language part of a model (multimodal configs nest it)."""
+    return model.config.get_text_config()
+
+
+def _find(causal_lm: PreTrainedModel) -> Anatomy:
+    config = text_config(causal_lm)
+    if getattr(causal_lm.config, "is_encoder_decoder", False):
+        raise AnatomyError(f"{type(causal_lm).__name__} is an encoder-decoder model; only decoder-only models are supported")
+    backbone, layers = _decoder_layers(causal_lm, config.num_hidden_layers)
+    types = getattr(config, "layer_types", None) or ["full_attention"] * len(layers)
+    if "attention" not in types[0] or "linear" in types[0]:
+        raise AnatomyError(f"the first layer of {type(causal_lm).__name__} is {types[0]!r}, not softmax attention; unsupported")
+    path, width = _locate_o_proj(causal_lm, layers[0])
+    n_heads = config.num_attention_heads
+    if not isinstance(n_heads, int) or width % n_heads:
+        raise AnatomyError(
+            f"{type(causal_lm).__name__}: attention output width {width} does not divide into {n_heads} heads "
+            "(ragged or per-layer head counts are not supported)"
+        )
+    numbered = [(i, layer, _submodule(layer, path)) for i, layer in enumerate(layers)]
+    with_attention = [(i, layer, o_proj) for i, layer, o_proj in numbered if o_proj is not None]
+    return Anatomy(
+        causal_lm=causal_lm,
+        backbone=backbone,
+        layers=tuple(layer for _, layer, _ in with_attention),
+        o_projs=tuple(o_proj for _, _, o_proj in with_attention),
+        o_proj_path=path,
+        layer_numbers=tuple(i for i, _, _ in with_attention),
+        n_heads=n_heads,
+        head_dim=width // n_heads,
+        hidden_size=config.hidden_size,
+    )
+
+
+def _decoder_layers(causal_lm: PreTrainedModel, count: int) -> tuple[nn.Module, nn.ModuleList]:
+    for module in causal_lm.modules():
+        for child in module.children():
+            if isinstance(child, nn.ModuleList) and len(child) == count:
+                return module, child
+    raise AnatomyError(f"{type(causal_lm).__name__}: found no list of {count} decoder layers")
+
+
+def _linear_maps(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Linear maps of a layer by path, an adapter's wrapper standing for the map inside it."""
+    wrapped: list[str] = []
+    for path, module in layer.named_modules():
+        if any(path.startswith(f"{outer}.") for outer in wrapped):
+            continue
+        if isinstance(module, _tuner_layer_type()):
+            wrapped.append(path)
+            yield path, module
+        elif isinstance(module, nn.Linear | Conv1D):
+            yield path, module
+
+
+def _tuner_layer_type() -> type:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return BaseTunerLayer
+
+
+def _submodule(layer: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return layer.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+@torch.no_grad()
+def _locate_o_proj(causal_lm: PreTrainedModel, layer: nn.Module) -> tuple[str, int]:
+    """Path in the layer, and input width, of the first linear map whose input mixes tokens."""
+    first: dict[str, Tensor] = {}
+    second: dict[str, Tensor] = {}
+    for seen, start in ((first, 0), (second, 1)):
+        handles = [
+            module.register_forward_pre_hook(_recorder(seen, path), with_kwargs=True) for path, module in _linear_maps(layer)
+        ]
+        try:
+            _probe(causal_lm, start)
+        finally:
+            for handle in handles:
+                handle.remove()
+    for path, value in first.items():
+        if path in second and value.shape == second[path].shape and not torch.equal(value, second[path]):
+            return path, value.shape[-1]
+    raise AnatomyError(f"{type(causal_lm).__name__}: found no attention output projection in {type(layer).__name__}")
+
+
+def _recorder(seen: dict[str, Tensor], path: str) -> Callable:
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        value = args[0] if args else next(iter(kwargs.values()))
+        # A map called per expert or per branch may see other tokens; only the last token's row is compared.
+        seen.setdefault(path, value.reshape(-1, value.shape[-1])[-1].clone())
+
+    return hook
+
+
+def _probe(causal_lm: PreTrainedModel, first_token: int) -> None:
+    """A forward over a few tokens whose last ones are fixed; two calls differ in the first token alone."""
+    vocabulary = causal_lm.get_input_embeddings().num_embeddings
+    ids = torch.arange(2, 2 + _PROBE_TOKENS, device=causal_lm.get_input_embeddings().weight.device) % vocabulary
+    ids[0] = first_token
+    training = causal_lm.training
+    causal_lm.eval()
+    try:
+        causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False)
+    finally:
+        causal_lm.train(training)
+
+
+@torch.no_grad()
+def _self_check(anatomy: Anatomy) -> None:
+    """Slices times `W_O` plus bias must sum to what `o_proj` puts out, at every layer, on a real forward."""
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def observer(index: int) -> Callable:
+        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+            seen[index] = (args[0] if args else next(iter(kwargs.values())), output)
+
+        return hook
+
+    handles = [o.register_forward_hook(observer(i), with_kwargs=True) for i, o in enumerate(anatomy.o_projs)]
+    try:
+        _probe(anatomy.causal_lm, 0)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(seen) != anatomy.n_layers:
+        raise AnatomyError(f"only {len(seen)} of {anatomy.n_layers} attention output projections ran in a forward pass")
+    for layer, (value, output) in seen.items():
+        value, output = value.reshape(-1, value.shape[-1])[-1], output.reshape(-1, output.shape[-1])[-1]
+        if value.shape[-1] != anatomy.n_heads * anatomy.head_dim or output.shape[-1] != anatomy.hidden_size:
+            raise AnatomyError(f"layer {layer}: attention output projection has shape {value.shape[-1]}→{output.shape[-1]}")
+        parts = torch.block_diag(*value.unflatten(-1, (anatomy.n_heads, anatomy.head_dim)))
+        bias = anatomy.o_projs[layer](torch.zeros_like(value))
+        total = (anatomy.o_projs[layer](parts.flatten(1)) - bias).sum(0) + bias
+        tolerance = _RELATIVE_TOLERANCE.get(anatomy.dtype, 1e-1) * output.abs().max()
+        if not torch.isfinite(output).all() or (total - output).abs().max() > tolerance:
+            raise AnatomyError(
+                f"layer {layer}: the heads' parts do not sum to the attention output (off by "
+                f"{(total - output).abs().max():.2e}); this architecture is not supported yet"
+            )

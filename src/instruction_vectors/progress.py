@@ -1,0 +1,81 @@
+"""Progress on standard error: a live bar with rate and time left on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_QUIET_SECONDS = 20.0
+"""Off a terminal, a running job speaks at most this often."""
+
+
+def console() -> Console:
+    """Standard error; results go to standard output."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def track(description: str, total: int, unit: str = "it") -> Iterator[Callable[[int], None]]:
+    """Show progress for the length of a `with` block; call the yielded function with how many of `total` are done."""
+    if sys.stderr.isatty():
+        with _live(description, total, unit) as advance:
+            yield advance
+    else:
+        with _lines(description, total, unit) as advance:
+            yield advance
+
+
+@contextmanager
+def _live(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=console(), refresh_per_second=4) as progress:
+        bar = progress.add_task(description, total=total, rate="")
+        start = time.monotonic()
+
+        def advance(done: int) -> None:
+            progress.update(bar, completed=done, rate=_rate(done, time.monotonic() - start, unit))
+
+        yield advance
+        advance(total)
+
+
+@contextmanager
+def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    start = spoke = time.monotonic()
+    out = console()
+
+    def advance(done: int) -> None:
+        nonlocal spoke
+        now = time.monotonic()
+        if now - spoke >= _QUIET_SECONDS and done:
+            spoke = now
+            left = (now - start) / done * (total - done)
+            out.print(f"{description}: {done}/{total}, {_rate(done, now - start, unit)}, about {left:.0f} s left", markup=False)
+
+    yield advance
+    seconds = time.monotonic() - start
+    out.print(f"{description}: {total}/{total} in {seconds:.1f} s ({_rate(total, seconds, unit)})", markup=False)
+
+
+def _rate(done: int, seconds: float, unit: str) -> str:
+    return f"{done / seconds:.1f} {unit}/s" if seconds > 0 and done else ""

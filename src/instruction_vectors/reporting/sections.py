@@ -1,0 +1,213 @@
+"""The report's sections: what is shown, how to read it, what was found; parts without data are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from . import figures, findings, tables
+from .contents import METRICS
+from .palette import LIVE
+from .svg import Drawing
+from .tables import Table
+from .values import mapping
+
+_WIDE, _NARROW = 912.0, 360.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A figure or tables, how to read them, and what was found; each panel has a sentence of its own (or none)."""
+
+    heading: str = ""
+    reading: str = ""
+    found: list[str] = field(default_factory=list)
+    panels: list[tuple[Markup, str]] = field(default_factory=list)
+    wide: Markup | None = None
+    narrow: Markup | None = None
+    tables: list[Table] = field(default_factory=list)
+    folded: list[Table] = field(default_factory=list)
+
+    @property
+    def shows(self) -> bool:
+        """True if there is a figure or a table."""
+        return bool(self.panels or self.wide or self.tables or self.folded)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, the question it answers and its blocks."""
+
+    ident: str
+    heading: str
+    question: str
+    blocks: list[Block]
+
+
+def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
+    """The sections that have something to show, and the headings of those that do not."""
+    sections = [
+        Section("forgetting", "What was forgotten", _FORGETTING, _forgetting(results)),
+        Section("knowing", "Knowing and doing", _KNOWING, _knowing(results)),
+        Section("heads", "Where the instruction lives", _HEADS, _heads(results)),
+        Section("steering", "What the vector does", _STEERING, _steering(results)),
+        Section("hypothesis", "Instruction, vector, or both", _HYPOTHESIS, _hypothesis(results)),
+        Section("run", "How it was run", "", _run(results)),
+    ]
+    shown = [Section(s.ident, s.heading, s.question, [b for b in s.blocks if b.shows]) for s in sections]
+    return [s for s in shown if s.blocks], [s.heading for s in shown if not s.blocks]
+
+
+_FORGETTING = (
+    "Training on new tasks can cost a model other abilities. The tasks scored here were never trained, so a fall is "
+    "forgetting; the last panel shows what was learnt in exchange."
+)
+_KNOWING = (
+    "A model that answers wrongly may have lost the fact, or only the habit of doing what it is told. Each question is "
+    "asked twice over the same options: bare, as a sentence to complete (knowledge form), and under an instruction "
+    "(instruction form)."
+)
+_HEADS = (
+    "Given a prompt that hides the task, one attention head at a time is handed the output it has on average when the "
+    "instruction is there. Heads that lift the right answer are taken to carry the instruction; their outputs "
+    "together are the instruction vector."
+)
+_STEERING = (
+    "The vector is added while the model answers. If it carries the instruction, the task's own vector should help, "
+    "and another task's vector or a random one of the same length should not."
+)
+_HYPOTHESIS = (
+    "If training only covers an ability, the model from before training with instruction and vector should do best, "
+    "and adding the vector to a trained model should give back what was lost."
+)
+
+
+def _curves_table(results: Mapping[str, Any]) -> list[Table]:
+    return [table] if (table := tables.stages(results)) else []
+
+
+def _forgetting(results: Mapping[str, Any]) -> list[Block]:
+    drawings = figures.curves(results, LIVE)
+    curves = Block(
+        reading="Each point is a stage of training, left to right; bands are intervals. A line that falls is forgetting.",
+        panels=[(d.inline(f"curve-{m}"), findings.curve(results, m)) for m, d in drawings.items()],
+        folded=_curves_table(results),
+    )
+    blocks = [curves]
+    for metric in ("in_context", "zero_shot"):
+        table = tables.per_task(results, metric)
+        blocks.append(
+            _lanes_block(
+                f"Task by task, {METRICS[metric]}",
+                "Each row is a task; the grey ring is the model before training, the filled marks are where training left it. "
+                "At the right stand the values, before → after.",
+                {w: figures.per_task(results, LIVE, w, metric) for w in (_WIDE, _NARROW)},
+                [table] if table else [],
+                f"tasks-{metric}",
+            )
+        )
+    metrics = tables.continual(results)
+    blocks.append(
+        Block(
+            heading="The trained tasks one by one",
+            reading="Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its "
+            "right stands how much of it was kept.",
+            tables=tables.matrices(results) + ([metrics] if metrics else []),
+        )
+    )
+    return blocks
+
+
+def _lanes_block(
+    heading: str,
+    reading: str,
+    by_width: Mapping[float, Drawing | None],
+    folded: list[Table],
+    ident: str,
+    found: list[str] | None = None,
+) -> Block:
+    wide, narrow = by_width[_WIDE], by_width[_NARROW]
+    return Block(
+        heading=heading,
+        reading=reading,
+        found=found or [],
+        wide=wide.inline(f"{ident}-w") if wide else None,
+        narrow=narrow.inline(f"{ident}-n") if narrow else None,
+        folded=folded,
+    )
+
+
+def _knowing(results: Mapping[str, Any]) -> list[Block]:
+    drawings, found = figures.knowing_and_doing(results, LIVE), findings.knowledge(results)
+    reading = (
+        "0 is guessing, 1 is every question right. Where the coloured line falls away from the dashed one, the model "
+        "still knows but no longer does."
+    )
+    by_task = [t for metric in ("instruction", "knowledge") if (t := tables.per_task(results, metric))]
+    return [
+        Block(
+            reading=reading,
+            panels=[(d.inline(f"knowing-{i}"), found.get(arm, "")) for i, (arm, d) in enumerate(drawings.items())],
+            folded=by_task if drawings else [],
+        )
+    ]
+
+
+def _heads(results: Mapping[str, Any]) -> list[Block]:
+    wide, narrow = (figures.heat_map(results, LIVE, width) for width in (_WIDE, _NARROW))
+    rank = figures.ranking(results, LIVE, 400)
+    table = tables.heads(results)
+    return [
+        Block(
+            reading="Each cell is one head, layers left to right. Green lifts the probability of the right answer, purple "
+            "lowers it (square-root colour scale, so that weak heads can be seen); outlined cells are the strongest heads.",
+            found=findings.effects(results),
+            wide=wide.inline("heat-w") if wide else None,
+            narrow=narrow.inline("heat-n") if narrow else None,
+            panels=[(rank.inline("rank"), "")] if rank else [],
+            folded=[table] if table else [],
+        )
+    ]
+
+
+def _steering(results: Mapping[str, Any]) -> list[Block]:
+    blocks = []
+    for section, heading in (("steering", "Plain template"), ("steering_chat", "Chat template")):
+        found = [t for part in ("", "exact", "copying") if (t := tables.steering(results, section, part))]
+        blocks.append(
+            _lanes_block(
+                heading if mapping(results.get("steering_chat")) else "",
+                "Each row is a task with four lines: without the instruction, with it, and with each control vector. "
+                "Grey is without a vector, green with the task's own; a long green bar to the right is a strong effect.",
+                {w: figures.steering(results, LIVE, w, section) for w in (_WIDE, _NARROW)},
+                found,
+                section,
+                findings.steering(results, section),
+            )
+        )
+    return blocks
+
+
+def _hypothesis(results: Mapping[str, Any]) -> list[Block]:
+    grid, recovered = tables.hypothesis(results), tables.recovered(results)
+    return [
+        Block(
+            reading="Rows are what the model is given, columns are models; the stronger the tint, the higher the accuracy.",
+            found=findings.hypothesis(results),
+            tables=[table for table in (grid, recovered) if table],
+        )
+    ]
+
+
+def _run(results: Mapping[str, Any]) -> list[Block]:
+    found = [
+        tables.summary(results),
+        tables.seconds(results),
+        tables.flat(results, "config", "Settings"),
+        tables.flat(results, "environment", "Environment"),
+    ]
+    why = mapping(results.get("config")).get("why")
+    return [Block(found=[f"Why these settings: {why}"] if why else [], tables=[table for table in found if table])]

@@ -1,0 +1,24 @@
+"""The tables, built once and written as HTML by the template and as Markdown by ``write_markdown``."""
+
+from .cells import Cell, Table
+from .run import as_text, flat, seconds, summary
+from .training import continual, continual_metrics, matrices, per_task, stages
+from .vectors import heads, hypothesis, recovered, steering
+
+__all__ = [
+    "Cell",
+    "Table",
+    "as_text",
+    "continual",
+    "continual_metrics",
+    "flat",
+    "heads",
+    "hypothesis",
+    "matrices",
+    "per_task",
+    "recovered",
+    "seconds",
+    "stages",
+    "steering",
+    "summary",
+]

@@ -1,0 +1,62 @@
+"""A user's own task: one JSON object a line with `input` and `output`.
+
+The first line may describe the task instead: `{"instruction": "...", "instructions": [...], "knowledge": ["... {input}"],
+"options": [...]}`, every key but the instruction optional.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_json_lines
+from instruction_vectors.tasks.task import Example, Task
+
+
+def read_task_file(path: Path, instruction: str | None = None) -> Task:
+    """Read a task; `instruction` overrides the file's own.
+
+    Raises:
+        DataError: the file is missing, empty or malformed; the message names file and line.
+    """
+    header: dict[str, Any] = {}
+    rows: list[Example] = []
+    lines: dict[str, int] = {}
+    for number, value in read_json_lines(path):
+        if not rows and not header and "input" not in value and ("instruction" in value or "instructions" in value):
+            header = value
+            continue
+        row = _row(path, number, value)
+        if row.input in lines:
+            raise DataError(f"{path}, line {number}: the input {row.input!r} is already in line {lines[row.input]}")
+        lines[row.input] = number
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: no rows; expected one object with 'input' and 'output' a line")
+    wordings = [instruction] if instruction else header.get("instructions") or [header.get("instruction")]
+    if not all(isinstance(c, str) and c.strip() for c in wordings):
+        raise DataError(f'{path}: no instruction; begin the file with a line {{"instruction": "..."}}')
+    options = header.get("options")
+    if options is not None:
+        for row in rows:
+            if row.output not in options:
+                raise DataError(f"{path}, line {lines[row.input]}: the output {row.output!r} is not among the options")
+    return Task(
+        name=path.stem,
+        instructions=tuple(wordings),
+        rows=tuple(rows),
+        knowledge=tuple(header.get("knowledge", ())),
+        options=tuple(options) if options else None,
+        kind="classify" if options else "generate",
+        sources=(path.name,),
+    )
+
+
+def _row(path: Path, number: int, value: dict[str, Any]) -> Example:
+    for key in ("input", "output"):
+        if key not in value:
+            raise DataError(f"{path}, line {number}: no {key!r}")
+        if not isinstance(value[key], str):
+            raise DataError(f"{path}, line {number}: {key!r} must be text, got {type(value[key]).__name__}")
+        if not value[key].strip():
+            raise DataError(f"{path}, line {number}: {key!r} is empty")
+    return Example(value["input"], value["output"])

@@ -1,0 +1,127 @@
+"""A task: inputs, an instruction in several wordings, answers, and where there is one the same facts as a bare cloze."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from instruction_vectors.errors import DataError
+
+Kind = Literal["generate", "choose", "classify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row: an input `x` and its answer `y`."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows under one instruction `c` (METHOD §1, Figure 2 of Jiang et al. 2406.12227).
+
+    Attributes:
+        name: short name, unique in its benchmark.
+        instructions: wordings of `c`; the first is the canonical one.
+        rows: the examples, inputs unique.
+        knowledge: cloze wordings with `{input}` whose next words are the answer (the knowledge form); empty where the
+            task has none, as for copying or choosing by position.
+        options: the fixed label set of a classification, else None.
+        kind: what the answer is: written freely, chosen among words of the input, or one of the options.
+        sources: where the rows come from.
+    """
+
+    name: str
+    instructions: tuple[str, ...]
+    rows: tuple[Example, ...]
+    knowledge: tuple[str, ...] = ()
+    options: tuple[str, ...] | None = None
+    kind: Kind = "generate"
+    sources: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise DataError(f"task {self.name!r} has no rows")
+        if not self.instructions or not all(c.strip() for c in self.instructions):
+            raise DataError(f"task {self.name!r} needs at least one instruction, none of them empty")
+        for cloze in self.knowledge:
+            if "{input}" not in cloze:
+                raise DataError(f"task {self.name!r}: the knowledge form {cloze!r} lacks {{input}}")
+        seen: dict[str, int] = {}
+        for number, row in enumerate(self.rows, start=1):
+            if not row.input.strip() or not row.output.strip():
+                raise DataError(f"task {self.name!r}, row {number}: empty {'input' if row.output.strip() else 'output'}")
+            if row.input in seen:
+                raise DataError(f"task {self.name!r}, row {number}: the input {row.input!r} is already in row {seen[row.input]}")
+            if self.options is not None and row.output not in self.options:
+                raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is not among the options")
+            seen[row.input] = number
+
+    @property
+    def instruction(self) -> str:
+        """The canonical wording of the instruction."""
+        return self.instructions[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what the task asks."""
+        content = [self.name, self.instructions, self.knowledge, self.options, [(r.input, r.output) for r in self.rows]]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+    def split(self, *sizes: int, seed: int = 0) -> tuple["Task", ...]:
+        """Disjoint parts of the given sizes, drawn by seed; a size of -1 takes all that is left.
+
+        Raises:
+            DataError: fewer rows than asked for.
+        """
+        order = list(self.rows)
+        random.Random(f"{self.name}/{seed}").shuffle(order)
+        fixed = sum(size for size in sizes if size >= 0)
+        if fixed > len(order):
+            raise DataError(f"task {self.name!r} has {len(order)} rows; a split of {sizes} needs {fixed}")
+        parts, start = [], 0
+        for size in sizes:
+            size = len(order) - fixed if size < 0 else size
+            parts.append(tuple(order[start : start + size]))
+            start += size
+        return tuple(replace(self, rows=part) if part else _empty(self) for part in parts)
+
+    def choices(self, row: Example, count: int = 4, seed: int = 0) -> tuple[str, ...]:
+        """Answer options for rank classification: the label set, or the answer among other rows' answers.
+
+        For a task that chooses among words of its input, these words. The order is drawn by seed and row, so the right
+        option has no preferred place.
+        """
+        generator = random.Random(f"{self.name}/{row.input}/{seed}")
+        if self.options is not None:
+            options = list(self.options)
+        elif self.kind == "choose":
+            options = [word.strip() for word in row.input.split(",")]
+        else:
+            others = sorted({r.output for r in self.rows} - {row.output})
+            options = [row.output, *generator.sample(others, min(count - 1, len(others)))]
+        generator.shuffle(options)
+        return tuple(options)
+
+
+def _empty(task: Task) -> Task:
+    """A part of size 0; only a split may make one."""
+    part = object.__new__(Task)
+    for name in Task.__dataclass_fields__:
+        object.__setattr__(part, name, getattr(task, name))
+    object.__setattr__(part, "rows", ())
+    return part
+
+
+def check_disjoint(name: str, sides: dict[str, Sequence[Example]]) -> None:
+    """Raise DataError if an input stands on two sides of a split."""
+    seen: dict[str, str] = {}
+    for side, rows in sides.items():
+        for number, row in enumerate(rows, start=1):
+            other = seen.setdefault(row.input, side)
+            if other != side:
+                raise DataError(f"task {name!r}, {side} row {number}: the input {row.input!r} is also in {other}")

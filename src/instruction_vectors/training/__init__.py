@@ -1,0 +1,1 @@
+"""IV-guided training: losses, schedule, teacher, the mixin and its trainers."""

@@ -1,0 +1,45 @@
+"""What can be chosen about guidance, each choice with its source."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from instruction_vectors.errors import TrainingError
+from instruction_vectors.training.objectives import Direction
+from instruction_vectors.training.schedule import Schedule
+from instruction_vectors.vectors.injection import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class IVGuidanceConfig:
+    """IV-guided training (Jiang et al. 2406.12227, §5).
+
+    Attributes:
+        schedule: how the vector added to the student is withdrawn. `progressive` is the authors' code's.
+        sign: whether the student's vector is added (+1), subtracted (-1) or left out (0). The authors' work has both
+            signs; here + keeps more (docs/reproducibility.md).
+        mode: how vectors are added, to student and teacher. `distributed` is the authors' code's.
+        kl_weight: λ; 1 in the code of [IV]'s time.
+        kl_positions: `last_input` compares the two where the answer begins, `answer` at every answer token.
+        kl_direction: KL(student‖teacher) in the authors' code, the reverse in the text.
+        temperature: 2 in the authors' code.
+        kl_threshold: hinge below which a place costs nothing; 0 by default.
+        teacher_scale: scale of the vector in the teacher; 0 makes it the plain base model (the plain-KL control).
+    """
+
+    schedule: Schedule = "progressive"
+    sign: Literal[1, 0, -1] = 1
+    mode: Mode = "distributed"
+    kl_weight: float = 1.0
+    kl_positions: Literal["last_input", "answer"] = "last_input"
+    kl_direction: Direction = "student_teacher"
+    temperature: float = 2.0
+    kl_threshold: float = 0.0
+    teacher_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise TrainingError(f"temperature must be above 0, got {self.temperature}")
+        if self.kl_weight < 0 or self.kl_threshold < 0:
+            raise TrainingError("kl_weight and kl_threshold cannot be negative")
+        if self.sign not in (1, 0, -1):
+            raise TrainingError(f"sign must be 1, 0 or -1, got {self.sign}")

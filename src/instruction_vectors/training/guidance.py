@@ -1,0 +1,123 @@
+"""IV-guided training as a mixin over any `transformers.Trainer`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instruction_vectors.errors import TrainingError
+from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.hooks import head_at
+from instruction_vectors.training.config import IVGuidanceConfig
+from instruction_vectors.training.objectives import kl_divergence, language_model_loss
+from instruction_vectors.training.schedule import scale_at
+from instruction_vectors.training.targets import Targets, model_inputs
+from instruction_vectors.training.teacher import Teacher
+from instruction_vectors.vectors.vector import InstructionVector
+
+Vectors = InstructionVector | Mapping[str, InstructionVector]
+
+
+class IVGuidance:
+    r"""Mixin that trains with $L = L_{LM}(\text{student at scale } s(p)) + \lambda\,KL$ (Jiang et al. 2406.12227, §5).
+
+    Put it before a Trainer class: `class MyTrainer(IVGuidance, Trainer)`. Beside the Trainer's own arguments it takes:
+
+        vector: an `InstructionVector`, or one for each name in the rows' `vector` column. None trains plainly.
+        guidance: an `IVGuidanceConfig`; its defaults if left out.
+        reference: a frozen copy of the original model to teach, needed when the model is not a PEFT model (then the
+            original is the model with its adapters off).
+
+    With or without a vector only labelled positions pass through the head. With `kl_weight=0` and `sign=0`, losses and
+    weights equal plain training bit for bit.
+
+    Raises:
+        TrainingError: no way to have the original model, labels all masked, or a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        vector: Vectors | None = None,
+        guidance: IVGuidanceConfig | None = None,
+        reference: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
+        self.guidance = guidance or IVGuidanceConfig()
+        self.vectors: Mapping[str, InstructionVector] = (
+            {} if vector is None else {"": vector} if isinstance(vector, InstructionVector) else dict(vector)
+        )
+        self.reference = reference
+        self.last_parts: dict[str, float] = {}
+        model = self.model  # type: ignore[attr-defined]
+        for each in self.vectors.values():
+            each.check_fits(model)
+        self.teacher = self._make_teacher(model) if self.vectors and self.guidance.kl_weight > 0 else None
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The guided loss of one micro-batch."""
+        targets = Targets.of(inputs)
+        config = self.guidance
+        scale = config.sign * scale_at(self._progress(), config.schedule) if self.vectors else 0.0
+        with self._steered(model, targets.starts, scale), head_at(anatomy_of(model), targets.places):
+            outputs = model(**model_inputs(inputs))
+        logits = outputs.logits[0]
+        loss = language_model_loss(logits[targets.rows], targets.tokens, num_items_in_batch)
+        self.last_parts = {"lm": loss.item(), "scale": scale}
+        if self.teacher is not None:
+            places = targets.all_starts() if config.kl_positions == "last_input" else targets.places
+            divergence = kl_divergence(
+                logits[places[targets.places]],
+                self.teacher.logits(inputs, targets, places),
+                direction=config.kl_direction,
+                temperature=config.temperature,
+                threshold=config.kl_threshold,
+            )
+            # The LM loss is already normalised over the accumulation window; a per-micro-batch mean is not.
+            windows = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1  # type: ignore[attr-defined]
+            loss = loss + config.kl_weight * divergence / windows
+            self.last_parts["kl"] = divergence.item()
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step} ({self.last_parts}); lower the learning rate "  # type: ignore[attr-defined]
+                "or check the rows of this batch"
+            )
+        return (loss, outputs) if return_outputs else loss
+
+    def _progress(self) -> float:
+        state = self.state  # type: ignore[attr-defined]
+        return state.global_step / state.max_steps if state.max_steps > 0 else 0.0
+
+    @contextmanager
+    def _steered(self, model: nn.Module, starts: Mapping[str, Tensor], scale: float) -> Iterator[None]:
+        """Every row's own vector at its last input tokens."""
+        with ExitStack() as stack:
+            for name, where in starts.items() if scale else ():
+                stack.enter_context(self._vector(name).applied(model, mode=self.guidance.mode, scale=scale, positions=where))
+            yield
+
+    def _vector(self, name: str) -> InstructionVector:
+        vector = self.vectors.get(name, self.vectors.get(""))
+        if vector is None:
+            raise TrainingError(f"a row asks for the vector {name!r}; there are {sorted(self.vectors)}")
+        return vector
+
+    def _make_teacher(self, model: nn.Module) -> Teacher:
+        from peft import PeftModel
+
+        view: Callable[[], AbstractContextManager[Any]] = nullcontext
+        teaches = self.reference or model
+        if self.reference is None:
+            if not isinstance(model, PeftModel):
+                raise TrainingError(
+                    "guidance needs the original model: train a PEFT adapter (adapter off = original), or pass a frozen "
+                    "copy as `reference`"
+                )
+            view = model.disable_adapter
+        return Teacher(anatomy_of(teaches), view, lambda starts: self._steered(teaches, starts, self.guidance.teacher_scale))

@@ -1,0 +1,60 @@
+"""What a batch asks the model to predict, and where: the same questions for padded batches and packed trees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from instruction_vectors.errors import TrainingError
+from instruction_vectors.vectors.injection import label_starts
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labelled part of a batch.
+
+    Attributes:
+        places: bool `[batch, seq]`, tokens after which something is to be predicted. Only they pass through the head.
+        rows: for each label, which of the True places (in reading order) predicts it.
+        tokens: the label itself.
+        starts: for each vector's name (`""` if rows name none) a bool `[batch, seq]`, the last input token of each
+            answer it belongs to: where it goes in.
+    """
+
+    places: Bool[Tensor, "batch seq"]
+    rows: Int[Tensor, " label"]
+    tokens: Int[Tensor, " label"]
+    starts: Mapping[str, Bool[Tensor, "batch seq"]]
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Any]) -> "Targets":
+        """Read a batch: the fields of a packed tree if it has them, else `labels` aligned with `input_ids`.
+
+        Raises:
+            TrainingError: every label of the batch is masked.
+        """
+        if "target_rows" in batch:
+            return cls(batch["target_places"], batch["target_rows"], batch["labels"], batch["answer_starts"])
+        labels = batch["labels"]
+        places = torch.zeros_like(labels, dtype=torch.bool)
+        places[:, :-1] = labels[:, 1:] != -100
+        tokens = labels[:, 1:][places[:, :-1]]
+        if not tokens.numel():
+            raise TrainingError(
+                "every label of a batch is masked (-100), so there is nothing to learn from it; check that prompts are "
+                "not longer than the maximum length and that completion-only masking finds the answers"
+            )
+        return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, {"": label_starts(labels)})
+
+    def all_starts(self) -> Bool[Tensor, "batch seq"]:
+        """The last input token of every answer, whatever its vector."""
+        return torch.stack(list(self.starts.values())).any(0)
+
+
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a batch goes to the model."""
+    ours = ("labels", "target_places", "target_rows", "answer_starts")
+    return {name: value for name, value in batch.items() if name not in ours}

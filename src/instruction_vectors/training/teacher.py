@@ -1,0 +1,87 @@
+"""The teacher of the KL term: the frozen original model, steered, computed once a row and remembered.
+
+It never changes, so what it says at a place depends on the tokens before that place alone. Its final hidden state there
+(`hidden_size` numbers, not a vocabulary) is kept and sent through the head when needed, which is exact.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from instruction_vectors.models.anatomy import Anatomy
+from instruction_vectors.training.targets import Targets, model_inputs
+
+Key = tuple[str, bytes]
+
+
+class Teacher:
+    """Final hidden states of the steered original model, by prefix.
+
+    Args:
+        anatomy: of the model that teaches.
+        view: a context in which that model is the original one (adapters off).
+        steer: makes the intervention for given positions by vector name.
+    """
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        view: Callable[[], AbstractContextManager[Any]],
+        steer: Callable[[Mapping[str, Tensor]], AbstractContextManager[Any]],
+    ) -> None:
+        self.anatomy, self._view, self._steer = anatomy, view, steer
+        self._known: dict[Key, Tensor] = {}
+        self.forwards = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @torch.no_grad()
+    def logits(
+        self, batch: Mapping[str, Any], targets: Targets, places: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "place vocabulary"]:
+        """What the teacher predicts after each True place, in reading order."""
+        keys = _keys(batch, targets, places)
+        if any(key not in self._known for key in keys):
+            for key, state in zip(keys, self._run(batch, targets)[places], strict=True):
+                self._known.setdefault(key, state.cpu())
+        hidden = torch.stack([self._known[key] for key in keys]).to(self.anatomy.device)
+        with self._view():
+            return self.anatomy.logits(hidden[None])[0]
+
+    def _run(self, batch: Mapping[str, Any], targets: Targets) -> Float[Tensor, "batch seq hidden"]:
+        self.forwards += 1
+        causal_lm = self.anatomy.causal_lm
+        training = causal_lm.training
+        causal_lm.eval()
+        try:
+            with self._view(), self._steer(targets.starts):
+                return self.anatomy.backbone(**model_inputs(batch))[0]
+        finally:
+            causal_lm.train(training)
+
+
+def _keys(batch: Mapping[str, Any], targets: Targets, places: Tensor) -> list[Key]:
+    """What the teacher's state at each place depends on: the tokens it sees, and the vector of its answer."""
+    ids = batch["input_ids"].cpu()
+    keys = []
+    for row, column in places.nonzero().tolist():
+        visible = _visible(batch.get("attention_mask"), ids, row, column)
+        seen = visible.nonzero().flatten()
+        name = next((n for n, starts in targets.starts.items() if bool(starts[row, seen].any())), "")
+        keys.append((name, ids[row, seen].numpy().tobytes()))
+    return keys
+
+
+def _visible(mask: Any, ids: Tensor, row: int, column: int) -> Tensor:
+    """Which tokens of a row the token at `column` attends to."""
+    if isinstance(mask, dict):
+        mask = mask["full_attention"]
+    if mask is not None and mask.dim() == 4:
+        return mask[row, 0, column].cpu() == 0
+    earlier = torch.arange(ids.shape[1]) <= column
+    return earlier if mask is None else earlier & mask[row].bool().cpu()

@@ -1,0 +1,1 @@
+"""Instruction vectors: extraction, exact causal effects, injection, artefacts."""

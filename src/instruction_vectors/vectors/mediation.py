@@ -1,0 +1,176 @@
+r"""Exact causal effects of every attention head, in one sweep up the layers.
+
+$$CE_{lj} = P_{M[z_{lj} := \bar h_{lj}^c]}(y \mid \hat p, x) - P_M(y \mid \hat p, x)$$
+
+(Todd et al. 2310.15213, eq. 4-5; Jiang et al. 2406.12227 §4.) Only the last token is patched and attention is causal,
+so the prefix's keys and values never change: they are computed once. Then one forward carries a growing row of copies of
+the last token: row 0 is the clean token; at layer l, `n_heads` copies of it join, each with one head replaced, and travel
+up together with all that joined below. Cost: one pass over the prefix and `n_heads * L^2 / 2` one-token layer passes,
+against `L * n_heads` whole forwards.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.errors import DataError, HookError
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.models.hooks import Firings, edit_heads
+from instruction_vectors.models.prefix import prefill
+from instruction_vectors.models.tokens import encode, encode_pair, pad
+from instruction_vectors.models.tree import attention_mask
+
+Measure = Literal["probability", "log_probability"]
+Patch = Literal["replace", "add"]
+
+
+@torch.no_grad()
+def causal_effects(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    targets: Sequence[str],
+    mean_heads: Float[Tensor, "layer head head_dim"],
+    *,
+    measure: Measure = "probability",
+    patch: Patch = "replace",
+    batch_size: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Float[Tensor, "prompt layer head"]:
+    """Change in the target's first-token probability when one head's output at the last prompt token is replaced.
+
+    Args:
+        model: a decoder-only causal language model.
+        tokenizer: its tokenizer.
+        prompts: counterfactual prompts (METHOD: shots with shuffled labels, no instruction).
+        targets: the right answers, each with its leading space; the first token of each is measured.
+        mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction (`mean_head_outputs`).
+        measure: a difference of probabilities (the papers') or of log-probabilities.
+        patch: replace the head's output (the papers') or add to it.
+        batch_size: prompts swept together; memory grows with it, results do not change.
+        progress: called with the number of prompts finished after each batch.
+
+    Returns:
+        Tensor `[prompt, layer, head]` on the CPU, in the units of `measure`.
+
+    Raises:
+        DataError: an empty list, or an answer that tokenises to nothing.
+        HookError: the sweep's hooks did not run at every layer.
+    """
+    anatomy = anatomy_of(model)
+    expected = (anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
+    if tuple(mean_heads.shape) != expected:
+        raise DataError(f"mean_heads has shape {tuple(mean_heads.shape)}, the model's heads need {expected}")
+    if len(prompts) != len(targets) or not prompts:
+        raise DataError(f"need as many targets as prompts, and at least one: got {len(prompts)} and {len(targets)}")
+    answers = [encode_pair(tokenizer, p, t)[1][0] for p, t in zip(prompts, targets, strict=True)]
+    ids = [encode(tokenizer, p) for p in prompts]
+    mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
+    training = anatomy.causal_lm.training
+    anatomy.causal_lm.eval()
+    effects = []
+    try:
+        for start in range(0, len(ids), batch_size):
+            batch = slice(start, start + batch_size)
+            scores = _sweep(anatomy, ids[batch], answers[batch], mean_heads, patch)
+            scores = scores.exp() if measure == "probability" else scores
+            effects.append((scores[:, 1:] - scores[:, :1]).unflatten(1, expected[:2]).float().cpu())
+            if progress:
+                progress(min(start + batch_size, len(ids)))
+    finally:
+        anatomy.causal_lm.train(training)
+    result = torch.cat(effects)
+    if not torch.isfinite(result).all():
+        raise HookError("effects are not finite: the model produced NaN or infinite activations on these prompts")
+    return result
+
+
+def _sweep(
+    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch
+) -> Float[Tensor, "prompt row"]:
+    """Log-probability of each answer, for the clean token (row 0) and for each replaced head (rows 1...)."""
+    rows = 1 + anatomy.n_layers * anatomy.n_heads
+    prefix_ids, prefix_mask = pad([row[:-1] for row in ids])
+    cache = prefill(anatomy, prefix_ids, prefix_mask)
+    last = torch.tensor([row[-1] for row in ids])
+    position = torch.tensor([len(row) - 1 for row in ids])
+    batch, prefix = prefix_ids.shape
+    own = torch.eye(rows, dtype=torch.bool).expand(batch, 1, rows, rows)
+    allowed = torch.cat([prefix_mask[:, None, None].expand(batch, 1, rows, prefix), own], dim=-1)
+    key_position = torch.cat([torch.arange(prefix).expand(batch, prefix), position[:, None].expand(batch, rows)], dim=-1)
+    gap = (position[:, None, None, None] - key_position[:, None, None]).expand(allowed.shape)
+    with _growing_rows(anatomy, prefix), _one_head_each(anatomy, mean_heads, patch):
+        hidden = anatomy.backbone(
+            input_ids=last[:, None].expand(batch, rows).to(anatomy.device),
+            position_ids=position[:, None].expand(batch, rows).to(anatomy.device),
+            attention_mask=attention_mask(anatomy, allowed, gap),
+            past_key_values=cache,
+            use_cache=True,
+        )[0]
+    return _answer_log_probability(anatomy, hidden, torch.tensor(answers, device=hidden.device))
+
+
+def _answer_log_probability(
+    anatomy: Anatomy, hidden: Float[Tensor, "prompt row hidden"], answers: Int[Tensor, " prompt"], rows_at_once: int = 128
+) -> Float[Tensor, "prompt row"]:
+    """Log-probability of one answer token a prompt at every row; the head runs over a few rows at a time."""
+    scores = []
+    for part in hidden.split(rows_at_once, dim=1):
+        logits = anatomy.logits(part)
+        picked = logits.gather(-1, answers[:, None, None].expand(*logits.shape[:2], 1)).squeeze(-1)
+        scores.append(picked - logits.logsumexp(-1))
+    return torch.cat(scores, dim=1)
+
+
+@contextmanager
+def _growing_rows(anatomy: Anatomy, prefix: int) -> Iterator[None]:
+    """Let each layer run only the rows that exist by then: row 0, and those of the heads up to its own."""
+
+    def at(layer: int) -> Callable:
+        before, after = 1 + layer * anatomy.n_heads, 1 + (layer + 1) * anatomy.n_heads
+
+        def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            grown = torch.cat([hidden[:, :before], hidden[:, :1].expand(-1, anatomy.n_heads, -1)], dim=1)
+            kwargs = {name: _first_rows(name, value, after, prefix) for name, value in kwargs.items()}
+            args = tuple(_first_rows("", value, after, prefix) for value in args[1:])
+            return ((grown, *args), kwargs) if "hidden_states" not in kwargs else ((), {**kwargs, "hidden_states": grown})
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer, module in enumerate(anatomy.layers):
+            stack.callback(module.register_forward_pre_hook(at(layer), with_kwargs=True).remove)
+        yield
+
+
+def _first_rows(name: str, value: Any, count: int, prefix: int) -> Any:
+    """Cut a layer's per-token argument down to the first `count` rows."""
+    if name == "position_embeddings" or (isinstance(value, tuple) and all(isinstance(v, Tensor) for v in value)):
+        return tuple(v[:, :count] for v in value)
+    if not isinstance(value, Tensor):
+        return value
+    if value.dim() == 4:  # attention mask [batch, 1, row, prefix + row]
+        return value[:, :, :count, : prefix + count]
+    if value.dim() == 2:  # position ids [batch, row]
+        return value[:, :count]
+    return value
+
+
+def _one_head_each(anatomy: Anatomy, mean_heads: Tensor, patch: Patch) -> AbstractContextManager[Firings]:
+    """At each layer, the `n_heads` rows that have just joined get one head replaced each."""
+    heads = torch.arange(anatomy.n_heads, device=mean_heads.device)
+
+    def edit(layer: int, value: Tensor) -> Tensor:
+        value = value.clone()
+        joined = value[:, -anatomy.n_heads :]
+        base = joined[:, heads, heads] if patch == "add" else 0
+        joined[:, heads, heads] = mean_heads[layer] + base
+        return value
+
+    return edit_heads(anatomy, range(anatomy.n_layers), edit)

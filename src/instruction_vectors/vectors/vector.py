@@ -1,0 +1,144 @@
+r"""The instruction vector: what a few heads write when an instruction is being followed.
+
+$$\theta_c = \sum_{(l,j) \in S} W_O^{lj} \bar h_{lj}^c$$
+
+(Todd et al. 2310.15213, eq. 5; Jiang et al. 2406.12227, §4.) The heads' mean outputs are kept beside the sum, since the
+distributed intervention adds each at its own head.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from instruction_vectors.errors import VectorError
+from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.vectors.injection import Mode, Positions, applied
+
+Head = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class InstructionVector:
+    """An instruction vector, immutable.
+
+    Attributes:
+        heads: the causal heads S as `(layer, head)`.
+        values: `[head, head_dim]`, the mean output of each head of S at the last input token.
+        summed: `[hidden]`, their sum in the residual stream, θ_c.
+        layer: where the summed vector is added (after that layer); None if no layer was chosen.
+        metadata: what it was made from (model, fingerprints, task, versions, seed).
+    """
+
+    heads: tuple[Head, ...]
+    values: Float[Tensor, "head head_dim"]
+    summed: Float[Tensor, " hidden"]
+    layer: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.heads) != len(self.values):
+            raise VectorError(f"{len(self.heads)} heads but {len(self.values)} values")
+        if len(set(self.heads)) != len(self.heads):
+            raise VectorError("the same head is listed twice")
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    @classmethod
+    def from_means(
+        cls, model: nn.Module, mean_heads: Float[Tensor, "layer head head_dim"], heads: tuple[Head, ...], **more: Any
+    ) -> "InstructionVector":
+        """The vector of head set S = `heads`, given all heads' means.
+
+        Raises:
+            VectorError: a head that the model does not have.
+        """
+        anatomy = anatomy_of(model)
+        for layer, head in heads:
+            if not (0 <= layer < anatomy.n_layers and 0 <= head < anatomy.n_heads):
+                raise VectorError(f"head {(layer, head)} does not exist: the model has {anatomy.n_layers}×{anatomy.n_heads}")
+        if not heads:
+            raise VectorError("an instruction vector needs at least one head")
+        values = torch.stack([mean_heads[layer, head] for layer, head in heads]).float().cpu()
+        with torch.no_grad():
+            written = [anatomy.write(layer, head, v) for (layer, head), v in zip(heads, values, strict=True)]
+        return cls(tuple(heads), values, torch.stack(written).sum(0).float().cpu(), **more)
+
+    def applied(
+        self, model: nn.Module, mode: Mode = "distributed", scale: float = 1.0, positions: Positions = "prefill_end"
+    ) -> AbstractContextManager[None]:
+        """Intervene on `model` inside a `with` block; see `injection.applied` for modes and positions."""
+        self.check_fits(model)
+        return applied(self, model, mode=mode, scale=scale, positions=positions)
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Raise VectorError, with the reason, if the model's heads cannot carry this vector."""
+        anatomy = anatomy_of(model)
+        layers, heads = max(layer for layer, _ in self.heads), max(head for _, head in self.heads)
+        if self.values.shape[1] != anatomy.head_dim or self.summed.shape[0] != anatomy.hidden_size:
+            raise VectorError(
+                f"this vector has head width {self.values.shape[1]} and hidden size {self.summed.shape[0]}; the model has "
+                f"{anatomy.head_dim} and {anatomy.hidden_size}: it was made from another architecture"
+            )
+        if layers >= anatomy.n_layers or heads >= anatomy.n_heads:
+            raise VectorError(f"this vector needs head ({layers}, {heads}); the model has {anatomy.n_layers}×{anatomy.n_heads}")
+        made_of = self.metadata.get("architecture")
+        if made_of and made_of != type(anatomy.causal_lm).__name__:
+            raise VectorError(f"this vector was made from a {made_of}, the model is a {type(anatomy.causal_lm).__name__}")
+
+    def __mul__(self, factor: float) -> "InstructionVector":
+        return replace(self, values=self.values * factor, summed=self.summed * factor)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "InstructionVector":
+        return self * -1.0
+
+    def __add__(self, other: "InstructionVector") -> "InstructionVector":
+        if self.layer != other.layer:
+            raise VectorError(f"summed vectors of different layers ({self.layer} and {other.layer}) do not add up")
+        if self.summed.shape != other.summed.shape or self.values.shape[1] != other.values.shape[1]:
+            raise VectorError("vectors of different architectures do not add up")
+        total = dict(zip(self.heads, self.values, strict=True))
+        for head, value in zip(other.heads, other.values, strict=True):
+            total[head] = total[head] + value if head in total else value
+        return InstructionVector(tuple(total), torch.stack(list(total.values())), self.summed + other.summed, self.layer)
+
+    def __sub__(self, other: "InstructionVector") -> "InstructionVector":
+        return self + other * -1.0
+
+    def cosine(self, other: "InstructionVector") -> float:
+        """Cosine of the two summed vectors (METHOD §4)."""
+        return float(torch.cosine_similarity(self.summed, other.summed, dim=0))
+
+    def random_like(self, seed: int = 0) -> "InstructionVector":
+        """A control: at each head a random direction of the same norm; θ rescaled to θ's own norm."""
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(self.values.shape, generator=generator)
+        values = noise / noise.norm(dim=1, keepdim=True) * self.values.norm(dim=1, keepdim=True)
+        stream = torch.randn(self.summed.shape, generator=generator)
+        return replace(self, values=values, summed=stream / stream.norm() * self.summed.norm(), metadata={"control": "random"})
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `vector.safetensors`, `config.json` and a README card into `folder`."""
+        from instruction_vectors.vectors.artefact import save
+
+        save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> "InstructionVector":
+        """Read a vector from a folder or a hub id."""
+        from instruction_vectors.vectors.artefact import read
+
+        return read(str(name_or_path))
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Upload the artefact to the Hugging Face hub; returns its URL."""
+        from instruction_vectors.vectors.artefact import push
+
+        return push(self, repo_id, **kwargs)
