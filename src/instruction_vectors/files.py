@@ -39,13 +39,11 @@ def read_json(path: Path) -> Any:
         DataError: missing, not UTF-8, or not JSON, with the place.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        return json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists nested thousands deep
+        raise DataError(f"{path}: not JSON that can be read ({error})") from error
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -54,19 +52,26 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: missing, not UTF-8, a line that is not a JSON object.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not JSON that can be read ({error})") from error
         if not isinstance(value, dict):
             raise DataError(f"{path}, line {number}: expected an object with 'input' and 'output', got {type(value).__name__}")
         yield number, value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -79,9 +79,14 @@ def score(
     """
     if len(prompts) != len(answers):
         raise DataError(f"{len(prompts)} prompts but {len(answers)} lists of answers")
+    for number, options in enumerate(answers, start=1):
+        if not options:
+            raise DataError(f"prompt {number} has no answers to score")
     pairs = [(i, k, *encode_pair(tokenizer, p, a)) for i, p in enumerate(prompts) for k, a in enumerate(answers[i])]
     anatomy = anatomy_of(model)
     edits = list(edit) if isinstance(edit, Sequence) else [edit] * len(prompts)
+    if len(edits) != len(prompts):
+        raise DataError(f"{len(prompts)} prompts but {len(edits)} edits")
     # Without `exact` the last token of an answer is only predicted, never read.
     sequences = [prompt + (target if exact else target[:-1]) for _, _, prompt, target in pairs]
     ends_word = _word_ends(tokenizer) if exact else None
@@ -95,7 +100,7 @@ def score(
                 anatomy, [pairs[g] for g in group], [sequences[g] for g in group], ends_word, edits
             ):
                 i, k = pairs[group[index]][:2]
-                results[i][k] = Score(*scored, characters=len(answers[i][k].strip()))
+                results[i][k] = Score(*scored, characters=len(answers[i][k].strip()) or len(answers[i][k]))
             done += len(group)
             if progress:
                 progress(round(len(prompts) * done / len(pairs)))
@@ -123,6 +128,7 @@ def _score_group(
     needed = sorted({node for path, place in zip(tree.paths, last_input, strict=True) for node in path[place:]})
     row_of = {node: row for row, node in enumerate(needed)}
     logits = anatomy.logits(hidden[:, needed])[0]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     best = logits.argmax(-1)
     norm = logits.logsumexp(-1)
     for index, ((_, _, _, target), path, place) in enumerate(zip(pairs, tree.paths, last_input, strict=True)):
@@ -131,7 +137,9 @@ def _score_group(
         hits = best[rows] == tokens
         whole = None
         if ends_word is not None:
-            whole = bool(hits.all()) and bool(ends_word[best[row_of[path[place + len(target)]]]])
+            follows = int(best[row_of[path[place + len(target)]]])
+            # A model may have more outputs than its tokenizer has tokens; the rest write nothing.
+            whole = bool(hits.all()) and (follows >= len(ends_word) or bool(ends_word[follows]))
         yield index, (float((logits[rows, tokens] - norm[rows]).sum()), len(target), bool(hits[0]), whole)
 
 
@@ -160,7 +168,13 @@ def rank(options: Sequence[Score], by: Normalisation = "sum") -> int:
 
 
 def chance_corrected(accuracy: float, chance: float) -> float:
-    """`(acc - chance) / (1 - chance)`: 0 for guessing, 1 for always right (METHOD §1)."""
+    """`(acc - chance) / (1 - chance)`: 0 for guessing, 1 for always right (METHOD §1).
+
+    Raises:
+        DataError: a chance of 1, where there was only one option.
+    """
+    if chance >= 1:
+        raise DataError("a choice needs at least two different options")
     return (accuracy - chance) / (1 - chance)
 
 

@@ -40,6 +40,14 @@ def write_markdown(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def write_summary(results: Mapping[str, Any]) -> str:
+    """Findings, the course of forgetting and the steering table: what a README has room for."""
+    results = printable(results)
+    parts = ["\n".join(f"- {escape(sentence)}" for sentence in findings.headline(results))]
+    parts.extend(markdown_table(table) for table in (tables.stages(results), tables.steering(results, "steering")) if table)
+    return "\n\n".join(parts) + "\n"
+
+
 def _renamed(table: Table | None, caption: str) -> Table | None:
     return Table(caption, table.columns, table.rows, table.remark) if table else None
 

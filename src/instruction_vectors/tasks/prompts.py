@@ -134,4 +134,4 @@ def counterfactual(
 
 def cloze(task: Task, row: Example, wording: int = 0) -> Prompt:
     """The knowledge form of a row: no instruction, the answer is simply the next words (METHOD §1)."""
-    return Prompt(task.knowledge[wording % len(task.knowledge)].format(input=row.input), f" {row.output}")
+    return Prompt(task.knowledge[wording % len(task.knowledge)].replace("{input}", row.input), f" {row.output}")

@@ -51,6 +51,8 @@ class Task:
         for cloze in self.knowledge:
             if "{input}" not in cloze:
                 raise DataError(f"task {self.name!r}: the knowledge form {cloze!r} lacks {{input}}")
+        if self.options is not None and len(set(self.options)) != len(self.options):
+            raise DataError(f"task {self.name!r} lists an option twice")
         seen: dict[str, int] = {}
         for number, row in enumerate(self.rows, start=1):
             if not row.input.strip() or not row.output.strip():

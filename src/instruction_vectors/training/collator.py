@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import TokenTree
 from instruction_vectors.tasks.prompts import Prompt
+from instruction_vectors.training.targets import ALL_MASKED
 
 Row = Mapping[str, Any]
 
@@ -38,39 +40,52 @@ def rows_of(
 class TreeCollator:
     """Packs the rows of a batch into one prefix tree.
 
-    The last input token of a row is shared only with rows that use the same vector, since that is where it goes in.
+    The last input token of a row is shared only with rows that use the same vector, since that is where it goes in. A row
+    may hold several answers, each a run of labels; the vector goes in before each.
+
+    Raises:
+        TrainingError: a row whose labels are all masked.
     """
 
     model: nn.Module
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch of one packed sequence with the fields `Targets.of` reads."""
-        starts = [_first_label(row["labels"]) - 1 for row in rows]
+        starts = [_starts(row) for row in rows]
+        vectors = [row.get("vector", "") for row in rows]
         # The last answer token predicts nothing, so it is left out.
         sequences = [row["input_ids"][:-1] for row in rows]
-        tree = TokenTree.of(sequences, [(s, row.get("vector", "")) for s, row in zip(starts, rows, strict=True)])
-        predicts = sorted({path[i - 1] for row, path in zip(rows, tree.paths, strict=True) for i in _labelled(row)})
+        tree = TokenTree.of(sequences, [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)])
+        placed = list(zip(rows, tree.paths, starts, strict=True))
+        predicted = [(path[i - 1], row["input_ids"][i]) for row, path, _ in placed for i in _labelled(row)]
+        predicts = sorted({node for node, _ in predicted})
         number = {node: i for i, node in enumerate(predicts)}
         places = torch.zeros(1, len(tree), dtype=torch.bool)
         places[0, predicts] = True
         answer_starts: dict[str, torch.Tensor] = {}
-        for row, path, start in zip(rows, tree.paths, starts, strict=True):
-            answer_starts.setdefault(row.get("vector", ""), torch.zeros_like(places))[0, path[start]] = True
-        pairs = [
-            (number[path[i - 1]], row["input_ids"][i]) for row, path in zip(rows, tree.paths, strict=True) for i in _labelled(row)
-        ]
+        for vector, path, where in zip(vectors, tree.paths, starts, strict=True):
+            answer_starts.setdefault(vector, torch.zeros_like(places))[0, [path[start] for start in where]] = True
+        labels = torch.tensor([token for _, token in predicted])
         batch = tree.model_inputs(anatomy_of(self.model))
         return batch | {
             "target_places": places,
-            "target_rows": torch.tensor([r for r, _ in pairs]),
-            "labels": torch.tensor([t for _, t in pairs]),
+            "target_rows": torch.tensor([number[node] for node, _ in predicted]),
+            "labels": labels,
+            # The Trainer counts labels itself; under this name it does not take the first for one that nothing predicts.
+            "shift_labels": labels,
+            "answer_places": torch.tensor([number[path[i]] for _, path, where in placed for i in where]),
             "answer_starts": answer_starts,
         }
 
 
-def _first_label(labels: Sequence[int]) -> int:
-    return next(i for i, label in enumerate(labels) if label != -100)
-
-
 def _labelled(row: Row) -> list[int]:
-    return [i for i, label in enumerate(row["labels"]) if label != -100]
+    """Places of the labels; one on the first token has nothing before it that could predict it."""
+    return [i for i, label in enumerate(row["labels"]) if label != -100 and i > 0]
+
+
+def _starts(row: Row) -> tuple[int, ...]:
+    """The token before each run of labels."""
+    labelled = _labelled(row)
+    if not labelled:
+        raise TrainingError(ALL_MASKED)
+    return tuple(i - 1 for i in labelled if row["labels"][i - 1] == -100)

@@ -1,7 +1,7 @@
 """What can be chosen about guidance, each choice with its source."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.training.objectives import Direction
@@ -37,9 +37,11 @@ class IVGuidanceConfig:
     teacher_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        for name, kind in get_type_hints(type(self)).items():
+            allowed = get_args(kind)
+            if allowed and getattr(self, name) not in allowed:
+                raise TrainingError(f"{name} must be {' or '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+        if not self.temperature > 0:
             raise TrainingError(f"temperature must be above 0, got {self.temperature}")
-        if self.kl_weight < 0 or self.kl_threshold < 0:
+        if not (self.kl_weight >= 0 and self.kl_threshold >= 0):
             raise TrainingError("kl_weight and kl_threshold cannot be negative")
-        if self.sign not in (1, 0, -1):
-            raise TrainingError(f"sign must be 1, 0 or -1, got {self.sign}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,35 +54,54 @@ class IVGuidance:
         )
         self.reference = reference
         self.last_parts: dict[str, float] = {}
+        self._until_backward: ExitStack | None = None
         model = self.model  # type: ignore[attr-defined]
         for each in self.vectors.values():
             each.check_fits(model)
         self.teacher = self._make_teacher(model) if self.vectors and self.guidance.kl_weight > 0 else None
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """One forward and backward pass; the student's vector stays on through both.
+
+        Activation checkpointing runs layers again in the backward pass, and must run the same ones.
+        """
+        with ExitStack() as self._until_backward:
+            try:
+                return super().training_step(*args, **kwargs)
+            finally:
+                self._until_backward = None
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The guided loss of one micro-batch."""
         targets = Targets.of(inputs)
+        if self.vectors and not len(targets.answers):
+            raise TrainingError(
+                "no answer of a batch has an input before it, so there is no place for the vector; mask the prompts' labels (-100)"
+            )
         config = self.guidance
+        window = self._labels_of_window(num_items_in_batch)
         scale = config.sign * scale_at(self._progress(), config.schedule) if self.vectors else 0.0
-        with self._steered(model, targets.starts, scale), head_at(anatomy_of(model), targets.places):
+        asked = targets.answers if config.kl_positions == "last_input" else targets.rows
+        teacher = self.teacher.logits(inputs, targets, asked) if self.teacher is not None else None
+        with ExitStack() as here:
+            (self._until_backward or here).enter_context(self._steered(model, targets.starts, scale))
+            here.enter_context(head_at(anatomy_of(model), targets.places))
             outputs = model(**model_inputs(inputs))
         logits = outputs.logits[0]
-        loss = language_model_loss(logits[targets.rows], targets.tokens, num_items_in_batch)
+        loss = language_model_loss(logits[targets.rows], targets.tokens, window)
         self.last_parts = {"lm": loss.item(), "scale": scale}
-        if self.teacher is not None:
-            places = targets.all_starts() if config.kl_positions == "last_input" else targets.places
+        if teacher is not None:
             divergence = kl_divergence(
-                logits[places[targets.places]],
-                self.teacher.logits(inputs, targets, places),
+                logits[asked],
+                teacher,
                 direction=config.kl_direction,
                 temperature=config.temperature,
                 threshold=config.kl_threshold,
+                total=window if config.kl_positions == "answer" else self._answers_of_window(len(asked), model, window),
             )
-            # The LM loss is already normalised over the accumulation window; a per-micro-batch mean is not.
-            windows = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1  # type: ignore[attr-defined]
-            loss = loss + config.kl_weight * divergence / windows
+            loss = loss + config.kl_weight * divergence
             self.last_parts["kl"] = divergence.item()
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -89,6 +109,17 @@ class IVGuidance:
                 "or check the rows of this batch"
             )
         return (loss, outputs) if return_outputs else loss
+
+    def _labels_of_window(self, counted: Any) -> Any:
+        """Labels of a whole accumulation window, a device: devices' gradients are averaged, the Trainer counts over all."""
+        args = self.args  # type: ignore[attr-defined]
+        return counted / args.world_size if counted is not None and args.average_tokens_across_devices else counted
+
+    def _answers_of_window(self, here: int, model: nn.Module, labels: Any) -> int | None:
+        """Answers of a whole accumulation window; the Trainer counts none, so micro-batches are taken to hold alike many."""
+        if labels is None:
+            return None
+        return here * (self.current_gradient_accumulation_steps if model.training else 1)  # type: ignore[attr-defined]
 
     def _progress(self) -> float:
         state = self.state  # type: ignore[attr-defined]
@@ -119,5 +150,17 @@ class IVGuidance:
                     "guidance needs the original model: train a PEFT adapter (adapter off = original), or pass a frozen "
                     "copy as `reference`"
                 )
-            view = model.disable_adapter
+            view = partial(_original, model)
         return Teacher(anatomy_of(teaches), view, lambda starts: self._steered(teaches, starts, self.guidance.teacher_scale))
+
+
+@contextmanager
+def _original(model: Any) -> Iterator[None]:
+    """The model under its adapters. PEFT unfreezes every active adapter on the way back; earlier ones stay as they were."""
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for parameter, flag in trained:
+            parameter.requires_grad_(flag)

@@ -16,14 +16,14 @@ Direction = Literal["student_teacher", "teacher_student"]
 
 
 def language_model_loss(
-    logits: Float[Tensor, "label vocabulary"], tokens: Int[Tensor, " label"], total: Tensor | int | None = None
+    logits: Float[Tensor, "label vocabulary"], tokens: Int[Tensor, " label"], total: Tensor | float | None = None
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the labelled tokens, in nats: their mean, or their sum over `total`.
 
     `total` is the number of labels in a whole accumulation window, so that the loss does not depend on how the window is
     cut into micro-batches.
     """
-    summed = F.cross_entropy(logits.float(), tokens, reduction="sum")
+    summed = F.cross_entropy(_precise(logits), tokens, reduction="sum")
     return summed / (tokens.numel() if total is None else total)
 
 
@@ -34,8 +34,9 @@ def kl_divergence(
     direction: Direction = "student_teacher",
     temperature: float = 1.0,
     threshold: float = 0.0,
+    total: Tensor | float | None = None,
 ) -> Float[Tensor, ""]:
-    r"""Mean over places of KL between next-token distributions, in nats.
+    r"""KL between next-token distributions, in nats: its mean over places, or its sum over `total`.
 
     Args:
         student: logits, with gradient.
@@ -43,13 +44,19 @@ def kl_divergence(
         direction: `student_teacher` is KL(student ‖ teacher) (the authors' code), `teacher_student` the reverse (the text).
         temperature: both logits are divided by it; the usual factor T² is not applied (as in the authors' code).
         threshold: a hinge: places whose divergence lies below it cost nothing, the others what exceeds it.
+        total: what the sum is divided by, as in `language_model_loss`.
     """
-    log_student = F.log_softmax(student.float() / temperature, dim=-1)
-    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
+    log_student = F.log_softmax(_precise(student) / temperature, dim=-1)
+    log_teacher = F.log_softmax(_precise(teacher) / temperature, dim=-1)
     if direction == "student_teacher":
         each = F.kl_div(log_teacher, log_student, reduction="none", log_target=True).sum(-1)
     else:
         each = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     if threshold > 0:
         each = torch.clamp(each - threshold, min=0)
-    return each.mean()
+    return each.sum() / (len(each) if total is None else total)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Half-precision logits in float32; anything better as it is."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -11,6 +11,11 @@ from torch import Tensor
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.vectors.injection import label_starts
 
+ALL_MASKED = (
+    "every label of a batch is masked (-100), so there is nothing to learn from it; check that prompts are not longer than "
+    "the maximum length and that completion-only masking finds the answers"
+)
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -20,6 +25,7 @@ class Targets:
         places: bool `[batch, seq]`, tokens after which something is to be predicted. Only they pass through the head.
         rows: for each label, which of the True places (in reading order) predicts it.
         tokens: the label itself.
+        answers: for each answer, which of the True places is its last input token.
         starts: for each vector's name (`""` if rows name none) a bool `[batch, seq]`, the last input token of each
             answer it belongs to: where it goes in.
     """
@@ -27,6 +33,7 @@ class Targets:
     places: Bool[Tensor, "batch seq"]
     rows: Int[Tensor, " label"]
     tokens: Int[Tensor, " label"]
+    answers: Int[Tensor, " answer"]
     starts: Mapping[str, Bool[Tensor, "batch seq"]]
 
     @classmethod
@@ -37,24 +44,21 @@ class Targets:
             TrainingError: every label of the batch is masked.
         """
         if "target_rows" in batch:
-            return cls(batch["target_places"], batch["target_rows"], batch["labels"], batch["answer_starts"])
+            return cls(
+                batch["target_places"], batch["target_rows"], batch["labels"], batch["answer_places"], batch["answer_starts"]
+            )
         labels = batch["labels"]
         places = torch.zeros_like(labels, dtype=torch.bool)
         places[:, :-1] = labels[:, 1:] != -100
         tokens = labels[:, 1:][places[:, :-1]]
         if not tokens.numel():
-            raise TrainingError(
-                "every label of a batch is masked (-100), so there is nothing to learn from it; check that prompts are "
-                "not longer than the maximum length and that completion-only masking finds the answers"
-            )
-        return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, {"": label_starts(labels)})
-
-    def all_starts(self) -> Bool[Tensor, "batch seq"]:
-        """The last input token of every answer, whatever its vector."""
-        return torch.stack(list(self.starts.values())).any(0)
+            raise TrainingError(ALL_MASKED)
+        starts = label_starts(labels)
+        answers = starts[places].nonzero()[:, 0]
+        return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, answers, {"": starts})
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """What of a batch goes to the model."""
-    ours = ("labels", "target_places", "target_rows", "answer_starts")
+    ours = ("labels", "shift_labels", "target_places", "target_rows", "answer_places", "answer_starts")
     return {name: value for name, value in batch.items() if name not in ours}

@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from instruction_vectors.models.anatomy import Anatomy
 from instruction_vectors.training.targets import Targets, model_inputs
 
-Key = tuple[str, bytes]
+Key = tuple[str, tuple[int, ...], bytes]
 
 
 class Teacher:
@@ -42,12 +42,13 @@ class Teacher:
 
     @torch.no_grad()
     def logits(
-        self, batch: Mapping[str, Any], targets: Targets, places: Bool[Tensor, "batch seq"]
-    ) -> Float[Tensor, "place vocabulary"]:
-        """What the teacher predicts after each True place, in reading order."""
-        keys = _keys(batch, targets, places)
+        self, batch: Mapping[str, Any], targets: Targets, which: Int[Tensor, " asked"]
+    ) -> Float[Tensor, "asked vocabulary"]:
+        """What the teacher predicts after the targets' places of the given numbers."""
+        rows, columns = targets.places.nonzero()[which].T
+        keys = _keys(batch, targets, rows, columns)
         if any(key not in self._known for key in keys):
-            for key, state in zip(keys, self._run(batch, targets)[places], strict=True):
+            for key, state in zip(keys, self._run(batch, targets)[rows, columns], strict=True):
                 self._known.setdefault(key, state.cpu())
         hidden = torch.stack([self._known[key] for key in keys]).to(self.anatomy.device)
         with self._view():
@@ -65,15 +66,15 @@ class Teacher:
             causal_lm.train(training)
 
 
-def _keys(batch: Mapping[str, Any], targets: Targets, places: Tensor) -> list[Key]:
-    """What the teacher's state at each place depends on: the tokens it sees, and the vector of its answer."""
+def _keys(batch: Mapping[str, Any], targets: Targets, rows: Tensor, columns: Tensor) -> list[Key]:
+    """What the teacher's state at each place depends on: the tokens it sees, and which vector went in where."""
     ids = batch["input_ids"].cpu()
     keys = []
-    for row, column in places.nonzero().tolist():
-        visible = _visible(batch.get("attention_mask"), ids, row, column)
-        seen = visible.nonzero().flatten()
-        name = next((n for n, starts in targets.starts.items() if bool(starts[row, seen].any())), "")
-        keys.append((name, ids[row, seen].numpy().tobytes()))
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        seen = _visible(batch.get("attention_mask"), ids, row, column).nonzero().flatten()
+        edited = {name: starts[row].cpu()[seen].nonzero().flatten().tolist() for name, starts in targets.starts.items()}
+        name = next((name for name, where in edited.items() if where), "")
+        keys.append((name, tuple(edited.get(name, ())), ids[row, seen].numpy().tobytes()))
     return keys
 
 

@@ -23,7 +23,7 @@ def read_task_file(path: Path, instruction: str | None = None) -> Task:
     lines: dict[str, int] = {}
     for number, value in read_json_lines(path):
         if not rows and not header and "input" not in value and ("instruction" in value or "instructions" in value):
-            header = value
+            header = _header(path, number, value)
             continue
         row = _row(path, number, value)
         if row.input in lines:
@@ -32,8 +32,8 @@ def read_task_file(path: Path, instruction: str | None = None) -> Task:
         rows.append(row)
     if not rows:
         raise DataError(f"{path}: no rows; expected one object with 'input' and 'output' a line")
-    wordings = [instruction] if instruction else header.get("instructions") or [header.get("instruction")]
-    if not all(isinstance(c, str) and c.strip() for c in wordings):
+    wordings = [instruction] if instruction else header.get("instructions", ())
+    if not wordings:
         raise DataError(f'{path}: no instruction; begin the file with a line {{"instruction": "..."}}')
     options = header.get("options")
     if options is not None:
@@ -51,6 +51,27 @@ def read_task_file(path: Path, instruction: str | None = None) -> Task:
     )
 
 
+def _header(path: Path, number: int, value: dict[str, Any]) -> dict[str, Any]:
+    """The description of the task, every wording and option a text."""
+    header = {key: value[key] for key in ("instructions", "knowledge", "options") if value.get(key)}
+    if value.get("instruction"):
+        header["instructions"] = [value["instruction"], *header.get("instructions", ())]
+    for key, texts in header.items():
+        if not isinstance(texts, list) or not all(_is_text(text) for text in texts):
+            raise DataError(f"{path}, line {number}: {key!r} must be a list of texts, none of them empty")
+        if len(set(texts)) != len(texts):
+            raise DataError(f"{path}, line {number}: {key!r} holds the same text twice")
+    for cloze in header.get("knowledge", ()):
+        if "{input}" not in cloze:
+            raise DataError(f"{path}, line {number}: the knowledge form {cloze!r} lacks {{input}}")
+    return header
+
+
+def _is_text(value: Any) -> bool:
+    # JSON can escape half of a character; such text can be neither written nor tokenised.
+    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def _row(path: Path, number: int, value: dict[str, Any]) -> Example:
     for key in ("input", "output"):
         if key not in value:
@@ -59,4 +80,6 @@ def _row(path: Path, number: int, value: dict[str, Any]) -> Example:
             raise DataError(f"{path}, line {number}: {key!r} must be text, got {type(value[key]).__name__}")
         if not value[key].strip():
             raise DataError(f"{path}, line {number}: {key!r} is empty")
+        if not _is_text(value[key]):
+            raise DataError(f"{path}, line {number}: {key!r} holds half of a surrogate pair, which is no character")
     return Example(value["input"], value["output"])

@@ -1,0 +1,196 @@
+"""Exact causal effects of every head: ours against one forward a head, on the same prompts in the same run.
+
+    python benchmarks/mediation.py --json
+
+The published way (Todd et al. 2310.15213) runs a whole forward for each head and prompt, logits of every position
+included. `speedup_unbatched` is its time over ours; `speedup_best_batch` that of patched copies in their best batch size,
+with logits of the last position alone. A forward's cost does not depend on which head is patched, so their time is taken on
+`--heads` heads spread over the layers and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours.
+`floor_ratio` is our time over that of the unavoidable operations (METHOD: one pass over the prefix, n_heads * L^2 / 2
+one-token layer passes, L * n_heads un-embeddings) at the rate this machine multiplies matrices. `memory_ratio` is our peak
+resident memory over that of one plain forward, each in a process of its own, weights included.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from instruction_vectors import causal_effects, load
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.progress import track
+
+LENGTHS = (42, 128, 512)
+BATCHES = (2, 8, 32)
+
+
+def prompt_of(tokenizer, length: int, seed: int) -> str:
+    """A few-shot prompt of about `length` tokens."""
+    from instruction_vectors.tasks import load_task
+    from instruction_vectors.tasks.prompts import bare, draw_shots
+
+    task = load_task("present-past")
+    shots = draw_shots(task, 60, seed=seed)
+    for count in range(1, 60):
+        text = bare(shots[0], shots=shots[1 : 1 + count]).text
+        if len(tokenizer(text)["input_ids"]) >= length:
+            return text
+    raise ValueError(length)
+
+
+def timed(run: Callable[[], object], repeats: int = 1) -> float:
+    """Median seconds of a call, after one call to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def patched_forward(anatomy: Anatomy, ids: torch.Tensor, heads: list[tuple[int, int]], means: torch.Tensor, **options):
+    """The published way: row i of the batch runs with head `heads[i]` replaced at the last token."""
+    handles = []
+    for row, (layer, head) in enumerate(heads):
+
+        def hook(module, args, row=row, layer=layer, head=head):
+            value = args[0].clone()
+            value[row, -1, head * anatomy.head_dim : (head + 1) * anatomy.head_dim] = means[layer, head]
+            return (value, *args[1:])
+
+        handles.append(anatomy.o_projs[layer].register_forward_pre_hook(hook))
+    try:
+        with torch.no_grad():
+            return anatomy.causal_lm(input_ids=ids.expand(len(heads), -1), use_cache=False, **options).logits[:, -1]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def floor_seconds(anatomy: Anatomy, tokens: int, rate: float) -> float:
+    """Seconds the unavoidable multiplications take at `rate` floating-point operations a second."""
+    layer = sum(p.numel() for p in anatomy.layers[0].parameters() if p.dim() == 2)
+    head = anatomy.causal_lm.get_output_embeddings().weight.numel()
+    count, depth = anatomy.n_heads, anatomy.n_layers
+    multiplications = tokens * depth * layer + count * depth**2 / 2 * layer + depth * count * head
+    return 2 * multiplications / rate
+
+
+def matmul_rate(anatomy: Anatomy) -> float:
+    """Floating-point operations a second of this machine on a matrix product of the model's own shape."""
+    weight = max((p for p in anatomy.layers[0].parameters() if p.dim() == 2), key=lambda p: p.numel())
+    rows = torch.randn(anatomy.n_layers * anatomy.n_heads, weight.shape[1])
+    with torch.no_grad():
+        seconds = timed(lambda: [torch.nn.functional.linear(rows, weight) for _ in range(20)], repeats=5) / 20
+    return 2 * rows.shape[0] * weight.numel() / seconds
+
+
+def peak_mb(mode: str, length: int) -> float:
+    """Peak resident memory of a fresh process that does one thing."""
+    command = [sys.executable, __file__, "--only", mode, "--length", str(length)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["peak_mb"]
+
+
+def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) -> dict[str, float]:
+    """Both ways at one prompt length."""
+    anatomy = anatomy_of(model)
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator) * 0.1
+    texts = [prompt_of(tokenizer, length, seed) for seed in range(prompts)]
+    effects = causal_effects(model, tokenizer, texts, [" sang"] * prompts, means)
+    ours = timed(lambda: causal_effects(model, tokenizer, texts, [" sang"] * prompts, means)) / prompts
+    ids = torch.tensor([tokenizer(texts[0])["input_ids"]])
+    answer = tokenizer(" sang")["input_ids"][0]
+    every = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
+    some = every[:: max(1, len(every) // sampled)][:sampled]
+    with torch.no_grad():
+        clean = anatomy.causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer]
+    start = time.perf_counter()
+    differences = [
+        patched_forward(anatomy, ids, [place], means)[0].softmax(-1)[answer] - clean - effects[0][place] for place in some
+    ]
+    unbatched = (time.perf_counter() - start) / len(some) * len(every)
+    batched = {}
+    for size in BATCHES:
+        seconds = timed(lambda size=size: patched_forward(anatomy, ids, (every * size)[:size], means, logits_to_keep=1))
+        batched[size] = seconds / size * len(every)
+    tokens = ids.shape[1]
+    return {
+        "tokens": tokens,
+        "prompts": prompts,
+        "seconds_a_prompt": ours,
+        "unbatched_seconds_a_prompt": unbatched,
+        "best_batch": min(batched, key=batched.__getitem__),
+        "best_batch_seconds_a_prompt": min(batched.values()),
+        "max_abs_diff": max(abs(float(d)) for d in differences),
+        "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, matmul_rate(anatomy)),
+    }
+
+
+def only(mode: str, length: int) -> None:
+    """One forward, or one prompt's effects, in a process of its own; prints its peak memory."""
+    model, tokenizer = load()
+    anatomy = anatomy_of(model)
+    text = prompt_of(tokenizer, length, 0)
+    with torch.no_grad():
+        model(**tokenizer(text, return_tensors="pt"))
+    if mode == "effects":
+        means = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
+        causal_effects(model, tokenizer, [text], [" sang"], means)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    print(json.dumps({"peak_mb": peak}))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--heads", type=int, default=30, help="heads the slow way is timed on")
+    parser.add_argument("--prompts", type=int, default=3, help="prompts a length ours is timed on")
+    parser.add_argument("--many", type=int, default=25, help="prompts of the long measurement at 42 tokens")
+    parser.add_argument("--only", choices=["forward", "effects"], help=argparse.SUPPRESS)
+    parser.add_argument("--length", type=int, default=42, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        only(arguments.only, arguments.length)
+        return
+    model, tokenizer = load()
+    lengths = {}
+    with track("Effects against one forward a head", len(LENGTHS) + 1, "length") as advance:
+        for done, length in enumerate(LENGTHS, start=1):
+            lengths[str(length)] = measure_length(model, tokenizer, length, arguments.prompts, arguments.heads)
+            advance(done)
+        anatomy = anatomy_of(model)
+        means = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
+        texts = [prompt_of(tokenizer, 42, seed) for seed in range(arguments.many)]
+        start = time.perf_counter()
+        causal_effects(model, tokenizer, texts, [" sang"] * len(texts), means)
+        many = time.perf_counter() - start
+    floor = lengths["42"]["floor_seconds_a_prompt"] * len(texts)
+    print(
+        json.dumps(
+            {
+                "speedup_unbatched": {k: v["unbatched_seconds_a_prompt"] / v["seconds_a_prompt"] for k, v in lengths.items()},
+                "speedup_best_batch": {k: v["best_batch_seconds_a_prompt"] / v["seconds_a_prompt"] for k, v in lengths.items()},
+                "max_abs_diff": max(v["max_abs_diff"] for v in lengths.values()),
+                "floor_ratio": many / floor,
+                "memory_ratio": {str(n): peak_mb("effects", n) / peak_mb("forward", n) for n in LENGTHS},
+                "many_prompts": {"prompts": len(texts), "seconds": many, "floor_seconds": floor},
+                "lengths": lengths,
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            },
+            indent=None if arguments.json else 1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
