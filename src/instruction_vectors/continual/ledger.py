@@ -1,11 +1,13 @@
 """What a long run has finished, so that it can be stopped at any instant and go on."""
 
+import fcntl
 import hashlib
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json, write_json
@@ -15,21 +17,44 @@ class Ledger:
     """Finished steps of one run, one file each under `folder/steps`, valid for one configuration only.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder. One process at a time holds it, from entering the `with` block to leaving it.
         config: everything the results depend on. A folder begun with another one is refused.
+
+    Raises:
+        DataError: on entering, if the folder cannot be written, is held by another process, or holds a run with other
+            settings.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
         self.config = json.loads(json.dumps(config))
-        path = folder / "config.json"
-        if path.exists() and read_json(path) != self.config:
-            before = read_json(path)
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("w")
+            # The kernel lets go of the lock when the process ends, however it ends.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"another process is running in {self.folder}; wait for it, or choose another folder") from error
+        except OSError as error:
+            raise DataError(f"cannot write to {self.folder}: {error.strerror}") from error
+        self._check_config()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._lock:
+            self._lock.close()
+
+    def _check_config(self) -> None:
+        path = self.folder / "config.json"
+        if not path.exists():
+            write_json(path, self.config)
+        elif (before := read_json(path)) != self.config:
             changed = sorted(key for key in before.keys() | self.config.keys() if before.get(key) != self.config.get(key))
-            raise DataError(
-                f"{folder} holds a run with other settings ({', '.join(changed)}); choose another folder, or delete it"
-            )
-        write_json(path, self.config)
+            what = ", ".join(changed)
+            raise DataError(f"{self.folder} holds a run with other settings ({what}); choose another folder, or delete it")
 
     def step(self, name: str, compute: Callable[[], Any]) -> Any:
         """The result of step `name`: read if finished, else computed and written."""

@@ -30,7 +30,11 @@ WHY = (
 
 def run_demo(config: DemoConfig, folder: Path) -> dict[str, Any]:
     """Run the demo, or go on with it; writes `results.json` and `report.html` into `folder` and returns the results."""
-    ledger = Ledger(folder, config.resolved())
+    with Ledger(folder, config.resolved()) as ledger:
+        return _run(config, ledger)
+
+
+def _run(config: DemoConfig, ledger: Ledger) -> dict[str, Any]:
     out = console()
     with track(f"Opening {config.model} (de-quantised once, on first use)", 1, "model"):
         model, tokenizer = load(config.model)

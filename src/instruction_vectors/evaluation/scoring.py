@@ -95,7 +95,7 @@ def score(
     training = anatomy.causal_lm.training
     anatomy.causal_lm.eval()
     try:
-        for group in chunks(sequences, max_nodes):
+        for group in chunks(anatomy, sequences, max_nodes):
             for index, scored in _score_group(
                 anatomy, [pairs[g] for g in group], [sequences[g] for g in group], ends_word, edits
             ):

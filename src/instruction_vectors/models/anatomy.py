@@ -5,23 +5,29 @@ projection of attention (`o_proj` below, whatever the family calls it) is the fi
 a token depends on earlier tokens, since everything before it works token by token. Both are then checked numerically.
 """
 
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.pytorch_utils import Conv1D
 
 from instruction_vectors.errors import AnatomyError
 
 _PROBE_TOKENS = 4
-_RELATIVE_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+_REMEMBERED = "_instruction_vectors_anatomy"
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """How far two ways to compute the same activation may lie apart, relative to its size."""
+    # Many families normalise and take softmax in float32 whatever the model's own type, hence no less for float64.
+    return {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 5e-2}.get(dtype, 1e-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,11 @@ class Anatomy:
         """Floating-point type in which activations run."""
         return next(p.dtype for p in self.layers[0].parameters() if p.is_floating_point())
 
+    @cached_property
+    def adds_writes(self) -> bool:
+        """Whether a head's write reaches the residual stream as it is (Gemma 2 and 3, OLMo 2 normalise it first)."""
+        return _adds_writes(self)
+
     def is_current(self) -> bool:
         """Whether the modules are still those of the model (adding or merging an adapter replaces some)."""
         return all(_submodule(layer, self.o_proj_path) is o for layer, o in zip(self.layers, self.o_projs, strict=True))
@@ -71,7 +82,8 @@ class Anatomy:
         heads = value.new_zeros(*value.shape[:-1], self.n_heads, self.head_dim)
         heads[..., head, :] = value
         flat = heads.flatten(-2).to(self.device, self.dtype)
-        return o_proj(flat) - o_proj(torch.zeros_like(flat))
+        with evaluating(o_proj):
+            return o_proj(flat) - o_proj(torch.zeros_like(flat))
 
     def logits(self, hidden: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq vocabulary"]:
         """Next-token logits of final hidden states through the model's own head path, scales and soft-caps included.
@@ -83,16 +95,31 @@ class Anatomy:
             return self.causal_lm(input_ids=ids, use_cache=False).logits
 
 
+class _Answer(MoeModelOutputWithPast):
+    """A backbone's output of which only the hidden states are wanted."""
+
+    cross_attentions = None  # some families ask for them
+
+
 @contextmanager
 def _answering(backbone: nn.Module, hidden: Tensor) -> Iterator[None]:
-    backbone.forward = lambda *args, **kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)
+    backbone.forward = lambda *args, **kwargs: _Answer(last_hidden_state=hidden)
     try:
         yield
     finally:
         del backbone.forward
 
 
-_KNOWN: "weakref.WeakKeyDictionary[nn.Module, Anatomy]" = weakref.WeakKeyDictionary()
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the length of a `with` block; afterwards every submodule has the mode it had."""
+    trained = [m for m in module.modules() if m.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each in trained:
+            each.training = True
 
 
 def anatomy_of(model: nn.Module) -> Anatomy:
@@ -102,11 +129,13 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         AnatomyError: the structure was not recognised, or a self-check failed.
     """
     causal_lm = unwrap(model)
-    found = _KNOWN.get(causal_lm)
+    found: Anatomy | None = getattr(causal_lm, _REMEMBERED, None)
     if found is None or not found.is_current():
-        found = _find(causal_lm)
-        _self_check(found)
-        _KNOWN[causal_lm] = found
+        with evaluating(causal_lm):
+            found = _find(causal_lm)
+            _self_check(found)
+        # On the model itself, so that it lives as long as the model and not longer.
+        setattr(causal_lm, _REMEMBERED, found)
     return found
 
 
@@ -219,17 +248,12 @@ def _recorder(seen: dict[str, Tensor], path: str) -> Callable:
     return hook
 
 
-def _probe(causal_lm: PreTrainedModel, first_token: int) -> None:
-    """A forward over a few tokens whose last ones are fixed; two calls differ in the first token alone."""
+def _probe(causal_lm: PreTrainedModel, first_token: int = 0, last_token: int = 2) -> Float[Tensor, "seq vocabulary"]:
+    """Logits of a few tokens, of which all but the first and the last are fixed."""
     vocabulary = causal_lm.get_input_embeddings().num_embeddings
     ids = torch.arange(2, 2 + _PROBE_TOKENS, device=causal_lm.get_input_embeddings().weight.device) % vocabulary
-    ids[0] = first_token
-    training = causal_lm.training
-    causal_lm.eval()
-    try:
-        causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False)
-    finally:
-        causal_lm.train(training)
+    ids[0], ids[-1] = first_token, last_token
+    return causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False).logits[0]
 
 
 @torch.no_grad()
@@ -245,10 +269,13 @@ def _self_check(anatomy: Anatomy) -> None:
 
     handles = [o.register_forward_hook(observer(i), with_kwargs=True) for i, o in enumerate(anatomy.o_projs)]
     try:
-        _probe(anatomy.causal_lm, 0)
+        logits = _probe(anatomy.causal_lm)
     finally:
         for handle in handles:
             handle.remove()
+    moved = (logits[0] - _probe(anatomy.causal_lm, last_token=3)[0]).abs().max()
+    if moved > tolerance(anatomy.dtype) * logits[0].abs().max():
+        raise AnatomyError(f"{type(anatomy.causal_lm).__name__} lets tokens see later ones: not a causal language model")
     if len(seen) != anatomy.n_layers:
         raise AnatomyError(f"only {len(seen)} of {anatomy.n_layers} attention output projections ran in a forward pass")
     for layer, (value, output) in seen.items():
@@ -258,9 +285,31 @@ def _self_check(anatomy: Anatomy) -> None:
         parts = torch.block_diag(*value.unflatten(-1, (anatomy.n_heads, anatomy.head_dim)))
         bias = anatomy.o_projs[layer](torch.zeros_like(value))
         total = (anatomy.o_projs[layer](parts.flatten(1)) - bias).sum(0) + bias
-        tolerance = _RELATIVE_TOLERANCE.get(anatomy.dtype, 1e-1) * output.abs().max()
-        if not torch.isfinite(output).all() or (total - output).abs().max() > tolerance:
+        allowed = tolerance(anatomy.dtype) * output.abs().max()
+        if not torch.isfinite(output).all() or (total - output).abs().max() > allowed:
             raise AnatomyError(
                 f"layer {layer}: the heads' parts do not sum to the attention output (off by "
                 f"{(total - output).abs().max():.2e}); this architecture is not supported yet"
             )
+
+
+@torch.no_grad()
+def _adds_writes(anatomy: Anatomy) -> bool:
+    """Twice the attention output must move the stream; under a norm only its direction counts."""
+    seen: dict[float, Tensor] = {}
+    for factor in (0.0, 1.0, 2.0):
+
+        def multiply(module: nn.Module, args: tuple, output: Tensor, factor: float = factor) -> Tensor:
+            return output * factor
+
+        def keep(module: nn.Module, args: tuple, output: Tensor | tuple, factor: float = factor) -> None:
+            seen[factor] = output[0] if isinstance(output, tuple) else output
+
+        handles = [anatomy.o_projs[0].register_forward_hook(multiply), anatomy.layers[0].register_forward_hook(keep)]
+        try:
+            with evaluating(anatomy.causal_lm):
+                _probe(anatomy.causal_lm)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return bool((seen[2.0] - seen[1.0]).norm() > 0.1 * (seen[1.0] - seen[0.0]).norm())

@@ -1,7 +1,8 @@
 """Hooks on attention heads and the residual stream: context managers that always come off and know if they fired."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,9 +45,8 @@ def edit_heads(anatomy: Anatomy, layers: Mapping[int, object] | range | set[int]
 
         return hook
 
-    with _registered(
-        {layer: (anatomy.o_projs[layer].register_forward_pre_hook, {"with_kwargs": True}) for layer in layers}, hook_at
-    ) as firings:
+    where = {layer: (anatomy.o_projs[layer].register_forward_pre_hook, {"with_kwargs": True}) for layer in layers}
+    with _registered(anatomy, where, hook_at) as firings:
         yield firings
 
 
@@ -64,25 +64,65 @@ def edit_stream(anatomy: Anatomy, layers: Mapping[int, object] | range | set[int
 
         return hook
 
-    with _registered({layer: (anatomy.layers[layer].register_forward_hook, {}) for layer in layers}, hook_at) as firings:
+    where = {layer: (anatomy.layers[layer].register_forward_hook, {}) for layer in layers}
+    with _registered(anatomy, where, hook_at) as firings:
         yield firings
 
 
 @contextmanager
-def _registered(where: Mapping[int, tuple], hook_at: Callable) -> Iterator[Firings]:
+def _registered(anatomy: Anatomy, where: Mapping[int, tuple], hook_at: Callable) -> Iterator[Firings]:
     firings = Firings()
-    handles = [register(hook_at(layer, firings), **kwargs) for layer, (register, kwargs) in where.items()]
-    try:
+    hooks = [(register, hook_at(layer, firings), kwargs) for layer, (register, kwargs) in where.items()]
+    attached = False
+
+    @contextmanager
+    def attach() -> Iterator[None]:
+        nonlocal attached
+        if attached:
+            yield
+            return
+        with ExitStack() as stack:
+            for register, hook, kwargs in hooks:
+                stack.callback(register(hook, **kwargs).remove)
+            attached = True
+            try:
+                yield
+            finally:
+                attached = False
+
+    with attach(), _recomputed_alike(anatomy, attach):
         yield firings
-    finally:
-        for handle in handles:
-            handle.remove()
     silent = [layer for layer in where if layer not in firings.count]
     if silent:
         raise HookError(
             f"the edit at layer(s) {silent} never ran; run the model it was applied to inside the `with` block "
             "(a compiled, exported or copied model does not pass through the hooks)"
         )
+
+
+@contextmanager
+def _recomputed_alike(anatomy: Anatomy, attach: Callable) -> Iterator[None]:
+    """Let activation checkpointing recompute a layer with the hooks it ran with, though they have come off by then."""
+
+    def with_hooks(checkpoint: Callable) -> Callable:
+        def checkpointed(function: Callable, *args: Any, **kwargs: Any) -> Any:
+            def run(*inputs: Any) -> Any:
+                with attach():
+                    return function(*inputs)
+
+            return checkpoint(run, *args, **kwargs)
+
+        return checkpointed
+
+    modules = [m for m in anatomy.backbone.modules() if getattr(m, "gradient_checkpointing", False)]
+    originals = [(m, m._gradient_checkpointing_func) for m in modules if hasattr(m, "_gradient_checkpointing_func")]
+    for module, original in originals:
+        module._gradient_checkpointing_func = with_hooks(original)
+    try:
+        yield
+    finally:
+        for module, original in originals:
+            module._gradient_checkpointing_func = original
 
 
 def pick(heads: Float[Tensor, "batch seq heads head_dim"], where: Tensor) -> Float[Tensor, "row heads head_dim"]:

@@ -5,6 +5,7 @@ A `TokenTree` merges sequences into a prefix tree, lays its nodes out in one row
 ancestors only (a 4-D attention mask) at its own depth (position ids). Values equal those of separate forwards.
 """
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from instruction_vectors.models.anatomy import Anatomy, text_config
+from instruction_vectors.errors import ModelError
+from instruction_vectors.models.anatomy import Anatomy, evaluating, text_config, tolerance
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,22 @@ class TokenTree:
         return reach
 
     def model_inputs(self, anatomy: Anatomy) -> dict[str, Any]:
-        """Keyword arguments for one forward over the whole tree (batch of one)."""
+        """Keyword arguments for one forward over the whole tree (batch of one).
+
+        Raises:
+            ModelError: the tree branches and the model cannot read branches (see `packs`).
+        """
+        if len(self) == int(self.depths.max()) + 1:  # a single path is an ordinary sequence
+            return {
+                "input_ids": self.tokens[None].to(anatomy.device),
+                "attention_mask": torch.ones(1, len(self), dtype=torch.long, device=anatomy.device),
+                "use_cache": False,
+            }
+        if not packs(anatomy):
+            raise ModelError(f"{type(anatomy.causal_lm).__name__} cannot read many sequences as one packed tree: pad them instead")
+        return self._packed(anatomy)
+
+    def _packed(self, anatomy: Anatomy) -> dict[str, Any]:
         gap = self.depths[:, None] - self.depths[None, :]
         return {
             "input_ids": self.tokens[None].to(anatomy.device),
@@ -86,6 +103,8 @@ def attention_mask(
     config = text_config(anatomy.causal_lm)
     window = getattr(config, "sliding_window", None)
     types = set(getattr(config, "layer_types", None) or [])
+    if unknown := types - {"full_attention", "sliding_attention"}:
+        raise ModelError(f"{type(anatomy.causal_lm).__name__} has layers of type {', '.join(sorted(unknown))}: no mask is known")
     full = _additive(allowed, anatomy)
     if window is None or types == {"full_attention"} or getattr(config, "use_sliding_window", True) is False:
         return full
@@ -100,11 +119,43 @@ def _additive(allowed: Tensor, anatomy: Anatomy) -> Tensor:
     return mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min)
 
 
-def chunks(sequences: Sequence[Sequence[int]], max_nodes: int) -> list[list[int]]:
+_PACKS: "weakref.WeakKeyDictionary[Anatomy, bool]" = weakref.WeakKeyDictionary()
+
+
+def packs(anatomy: Anatomy) -> bool:
+    """Whether the model reads a branching tree as it reads its sequences apart; tried out once a model.
+
+    Families that take no 4-D mask or count places themselves (ALiBi: BLOOM, MPT, some Falcons) do not.
+    """
+    if anatomy not in _PACKS:
+        _PACKS[anatomy] = _reads_branches(anatomy)
+    return _PACKS[anatomy]
+
+
+@torch.no_grad()
+def _reads_branches(anatomy: Anatomy) -> bool:
+    sequences = [[2, 3, 4, 5], [2, 3, 6], [1, 2]]
+    tree = TokenTree.of(sequences)
+    with evaluating(anatomy.causal_lm):
+        apart = [anatomy.backbone(**TokenTree.of([s]).model_inputs(anatomy))[0][0] for s in sequences]
+        try:
+            packed = anatomy.backbone(**tree._packed(anatomy))[0][0]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever a modelling file trips over when it meets a mask it does not know
+            return False
+    allowed = tolerance(anatomy.dtype) * max(float(one.abs().max()) for one in apart)
+    return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(tree.paths, apart, strict=True))
+
+
+def chunks(anatomy: Anatomy, sequences: Sequence[Sequence[int]], max_nodes: int) -> list[list[int]]:
     """Split sequences into groups whose trees hold at most about `max_nodes` nodes, neighbours in a tree kept together.
 
-    Returns indices into `sequences`; a single sequence longer than `max_nodes` stands alone.
+    Returns indices into `sequences`; a single sequence longer than `max_nodes` stands alone, and so does every sequence
+    of a model that cannot read packed trees.
     """
+    if not packs(anatomy):
+        max_nodes = 0
     order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
     groups: list[list[int]] = []
     size = 0

@@ -8,6 +8,7 @@ from typing import Any
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 from instruction_vectors.tasks.readers.json_lines import read_task_file
+from instruction_vectors.tasks.readers.table import read_table_task
 from instruction_vectors.tasks.task import Example, Task
 
 _DATA = Path(str(files("instruction_vectors.tasks") / "data"))
@@ -19,15 +20,18 @@ def task_names() -> tuple[str, ...]:
 
 
 def load_task(name: str | Path) -> Task:
-    """A shipped task by name, or a user's own from a JSON-lines file (see `readers.json_lines`).
+    """A shipped task by name, or a user's own: a JSON-lines file (see `readers.json_lines`), or a YAML that describes a
+    table of any other kind (see `readers.table`).
 
     Raises:
         DataError: unknown name, or a malformed file, with file and row.
     """
     if Path(name).suffix == ".jsonl":
         return read_task_file(Path(name))
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_table_task(Path(name))
     if name not in task_names():
-        raise DataError(f"unknown task {str(name)!r}; shipped tasks: {', '.join(task_names())}; or give a .jsonl file")
+        raise DataError(f"unknown task {str(name)!r}; shipped tasks: {', '.join(task_names())}; or give a .jsonl or .yaml file")
     return _shipped(str(name))
 
 

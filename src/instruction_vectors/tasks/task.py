@@ -10,14 +10,22 @@ from typing import Literal
 from instruction_vectors.errors import DataError
 
 Kind = Literal["generate", "choose", "classify"]
+Metric = Literal["accuracy", "rouge_l", "edit_similarity", "sari"]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: an input `x` and its answer `y`."""
+    """One row: an input `x` and its answer `y`; `references` holds every right answer, `output` among them, where there
+    are several."""
 
     input: str
     output: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All right answers, at least one."""
+        return self.references or (self.output,)
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,18 @@ class Task:
     Attributes:
         name: short name, unique in its benchmark.
         instructions: wordings of `c`; the first is the canonical one.
-        rows: the examples, inputs unique.
+        rows: the examples, inputs unique unless `repeats`.
         knowledge: cloze wordings with `{input}` whose next words are the answer (the knowledge form); empty where the
             task has none, as for copying or choosing by position.
         options: the fixed label set of a classification, else None.
         kind: what the answer is: written freely, chosen among words of the input, or one of the options.
         sources: where the rows come from.
+        layout: how a benchmark lays out `{instruction}` and `{input}` up to where the answer begins, None where it does
+            not say; `template_of` in `layout.py` makes prompts of it.
+        metric: how the benchmark scores answers.
+        repeats: rows may share an input, as in published training sets that oversample.
+        demonstrations: solved examples that come with the instruction and are not among the rows.
+        notes: what the reader changed, and how often.
     """
 
     name: str
@@ -42,6 +56,11 @@ class Task:
     options: tuple[str, ...] | None = None
     kind: Kind = "generate"
     sources: tuple[str, ...] = field(default=(), repr=False)
+    layout: str | None = None
+    metric: Metric = "accuracy"
+    repeats: bool = False
+    demonstrations: tuple[Example, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -53,11 +72,15 @@ class Task:
                 raise DataError(f"task {self.name!r}: the knowledge form {cloze!r} lacks {{input}}")
         if self.options is not None and len(set(self.options)) != len(self.options):
             raise DataError(f"task {self.name!r} lists an option twice")
+        if self.layout is not None and (self.layout.count("{input}") != 1 or self.layout.count("{instruction}") > 1):
+            raise DataError(f"task {self.name!r}: the layout {self.layout!r} needs {{input}} once, {{instruction}} at most once")
         seen: dict[str, int] = {}
         for number, row in enumerate(self.rows, start=1):
             if not row.input.strip() or not row.output.strip():
                 raise DataError(f"task {self.name!r}, row {number}: empty {'input' if row.output.strip() else 'output'}")
-            if row.input in seen:
+            if row.references and row.output not in row.references:
+                raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is not among its references")
+            if row.input in seen and not self.repeats:
                 raise DataError(f"task {self.name!r}, row {number}: the input {row.input!r} is already in row {seen[row.input]}")
             if self.options is not None and row.output not in self.options:
                 raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is not among the options")
@@ -71,25 +94,39 @@ class Task:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the task asks."""
-        content = [self.name, self.instructions, self.knowledge, self.options, [(r.input, r.output) for r in self.rows]]
+        rows = [(r.input, r.output, *r.references) for r in self.rows]
+        content = [self.name, self.instructions, self.knowledge, self.options, rows]
+        content += [self.layout] if self.layout is not None else []
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
     def split(self, *sizes: int, seed: int = 0) -> tuple["Task", ...]:
         """Disjoint parts of the given sizes, drawn by seed; a size of -1 takes all that is left.
 
+        Rows that share an input stay together, so no input stands in two parts.
+
         Raises:
-            DataError: fewer rows than asked for.
+            DataError: fewer rows than asked for, or too few inputs to fill a part exactly.
         """
-        order = list(self.rows)
+        groups: dict[str, list[Example]] = {}
+        for row in self.rows:
+            groups.setdefault(row.input, []).append(row)
+        order = list(groups.values())
         random.Random(f"{self.name}/{seed}").shuffle(order)
-        fixed = sum(size for size in sizes if size >= 0)
-        if fixed > len(order):
-            raise DataError(f"task {self.name!r} has {len(order)} rows; a split of {sizes} needs {fixed}")
-        parts, start = [], 0
+        fixed, total = sum(size for size in sizes if size >= 0), len(self.rows)
+        if fixed > total:
+            raise DataError(f"task {self.name!r} has {total} rows; a split of {sizes} needs {fixed}")
+        parts: list[tuple[Example, ...]] = []
         for size in sizes:
-            size = len(order) - fixed if size < 0 else size
-            parts.append(tuple(order[start : start + size]))
-            start += size
+            room = total - fixed if size < 0 else size
+            taken: list[list[Example]] = []
+            left: list[list[Example]] = []
+            for group in order:
+                (taken if len(group) <= room else left).append(group)
+                room -= len(group) if len(group) <= room else 0
+            if room:
+                raise DataError(f"task {self.name!r}: rows that share an input cannot be split into {sizes}")
+            parts.append(tuple(row for group in taken for row in group))
+            order = left
         return tuple(replace(self, rows=part) if part else _empty(self) for part in parts)
 
     def choices(self, row: Example, count: int = 4, seed: int = 0) -> tuple[str, ...]:

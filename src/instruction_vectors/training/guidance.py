@@ -78,7 +78,8 @@ class IVGuidance:
         targets = Targets.of(inputs)
         if self.vectors and not len(targets.answers):
             raise TrainingError(
-                "no answer of a batch has an input before it, so there is no place for the vector; mask the prompts' labels (-100)"
+                "no answer of a batch has an input before it, so there is no place for the vector; mask the labels of the "
+                "prompts (-100)"
             )
         config = self.guidance
         window = self._labels_of_window(num_items_in_batch)

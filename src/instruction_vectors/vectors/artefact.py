@@ -48,11 +48,11 @@ def save(vector: InstructionVector, folder: Path) -> None:
     heads = ", ".join(f"({layer}, {head})" for layer, head in vector.heads)
     write_atomic(folder / CARD, _CARD.format(**facts, heads=heads, count=len(vector.heads)))
     config = {
+        "instruction_vectors": __version__,
+        **dict(vector.metadata),
         "format": FORMAT,
         "heads": [list(head) for head in vector.heads],
         "layer": vector.layer,
-        **dict(vector.metadata),
-        "instruction_vectors": __version__,
     }
     write_json(folder / CONFIG, config)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError, VectorError
-from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads
 from instruction_vectors.models.tokens import encode
 from instruction_vectors.models.tree import TokenTree, chunks
@@ -41,10 +41,8 @@ def mean_head_outputs(
     anatomy = anatomy_of(model)
     ids = [encode(tokenizer, prompt) for prompt in prompts]
     total = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, dtype=torch.float64)
-    training = anatomy.causal_lm.training
-    anatomy.causal_lm.eval()
-    try:
-        for group in chunks(ids, max_nodes):
+    with evaluating(anatomy.causal_lm):
+        for group in chunks(anatomy, ids, max_nodes):
             tree = TokenTree.of([ids[i] for i in group])
             ends = torch.tensor([path[-1] for path in tree.paths])
             where = torch.zeros(1, len(tree), dtype=torch.bool)
@@ -54,8 +52,6 @@ def mean_head_outputs(
             # Captured rows stand in node order; a node that ends several prompts counts once for each.
             rows = torch.searchsorted(ends.unique(), ends).to(anatomy.device)
             total += torch.stack([layer[rows].double().sum(0).cpu() for layer in captured])
-    finally:
-        anatomy.causal_lm.train(training)
     return (total / len(ids)).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
 
 

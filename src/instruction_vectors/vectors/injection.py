@@ -11,10 +11,10 @@ The place is the *last input token*: the last token before the answer.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from instruction_vectors.errors import HookError, VectorError
@@ -43,7 +43,7 @@ def applied(
 
     Raises:
         VectorError: unknown mode, or `summed` on a vector without a layer.
-        HookError: on leaving, if the edit never ran; inside, if the positions cannot be told.
+        HookError: on leaving, if the edit never ran or never found a token to edit; inside, if positions cannot be told.
     """
     anatomy = anatomy_of(model)
     with ExitStack() as stack:
@@ -51,6 +51,11 @@ def applied(
         if mode == "summed":
             if vector.layer is None:
                 raise VectorError("a summed intervention needs a layer: set `layer` when extracting, or use mode='distributed'")
+            if not anatomy.adds_writes:
+                raise VectorError(
+                    f"{type(anatomy.causal_lm).__name__} normalises what heads write before adding it to the residual stream, "
+                    "so there is no plain sum to add; use mode='distributed'"
+                )
             theta = vector.summed.to(anatomy.device, anatomy.dtype) * scale
             stack.enter_context(edit_stream(anatomy, {vector.layer}, lambda _, h: h + places.column(h) * theta))
         elif mode in ("distributed", "replace"):
@@ -82,50 +87,121 @@ def _by_layer(vector: "InstructionVector", device: torch.device, dtype: torch.dt
 class _Places:
     """The tokens to edit in the forward that is running."""
 
-    def __init__(self) -> None:
-        self.where: Bool[Tensor, "batch seq"] | None = None
+    def __init__(self, where: Bool[Tensor, "batch seq"] | None = None) -> None:
+        self.where = where
+        self.found = where is not None
+
+    def set(self, where: Bool[Tensor, "batch seq"] | None) -> None:
+        """Say where the next forward is edited (None: it cannot be told)."""
+        self.where = where
+        self.found = self.found or (where is not None and bool(where.any()))
 
     def column(self, activations: Tensor) -> Bool[Tensor, "batch seq 1"]:
         """The places as a mask that broadcasts over features."""
         if self.where is None:
             raise HookError("cannot tell which tokens to edit: call the model itself, not a module inside it, or pass positions")
-        where = self.where.to(activations.device)
-        if where.shape != activations.shape[:2]:
-            if where.shape[0] == 1 or where.shape[1] != activations.shape[1]:
-                raise HookError(
-                    f"positions are for a batch of shape {tuple(where.shape)}, the model runs {tuple(activations.shape[:2])}"
-                )
-            raise HookError(f"positions are for {where.shape[0]} rows, the model runs {activations.shape[0]}")
-        return where[..., None]
+        if self.where.shape != activations.shape[:2]:
+            raise HookError(
+                f"positions are for a batch of shape {tuple(self.where.shape)}, the model runs {tuple(activations.shape[:2])}"
+            )
+        return self.where.to(activations.device)[..., None]
 
 
 @contextmanager
 def _tracked(model: nn.Module, positions: Positions) -> Iterator[_Places]:
-    places = _Places()
     if isinstance(positions, Tensor):
         if positions.dtype != torch.bool or positions.dim() != 2:
             raise VectorError("positions must be a bool tensor of shape [batch, seq], True where the vector goes in")
-        places.where = positions
-        yield places
+        yield _Places(positions)
         return
     if positions not in ("prefill_end", "labels"):
         raise VectorError(f"unknown positions {positions!r}; choose 'prefill_end', 'labels', or pass a bool tensor")
+    places = _Places()
+    with _labels_watched(model, places) if positions == "labels" else _prefill_watched(model, places):
+        yield places
+    if not places.found:
+        raise HookError(
+            "no token was edited: every label was masked"
+            if positions == "labels"
+            else "no token was edited: no forward held the end of a prompt (was its cache filled before the `with` block?)"
+        )
+
+
+@contextmanager
+def _labels_watched(model: nn.Module, places: _Places) -> Iterator[None]:
+    def watch(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        labels = kwargs.get("labels")
+        # A wrapper may keep the labels to itself, so a call inside it that brings none changes nothing.
+        if labels is not None or module is model:
+            places.set(None if labels is None else label_starts(labels))
+
+    modules = {id(m): m for m in (model, unwrap(model))}
+    with ExitStack() as stack:
+        for module in modules.values():
+            stack.callback(module.register_forward_pre_hook(watch, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def _prefill_watched(model: nn.Module, places: _Places) -> Iterator[None]:
+    causal_lm = unwrap(model)
+    original, own = causal_lm.generate, causal_lm.__dict__.get("generate")
+    prompt_ends: Int[Tensor, " row"] | None = None
+
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        # Without a cache every decoding step runs the prompt again: only `generate` knows where it ended.
+        nonlocal prompt_ends
+        prompt_ends = _last_tokens(kwargs.get("inputs", args[0] if args else None), kwargs)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            prompt_ends = None
 
     def watch(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        found = label_starts(kwargs["labels"]) if positions == "labels" and kwargs.get("labels") is not None else None
-        if positions == "prefill_end":
-            found = _prefill_end(args, kwargs)
-        places.where = places.where if found is None else found
+        tokens = _tokens(args[0] if args else None, kwargs)
+        cache = kwargs.get("past_key_values")
+        seen = int(cache.get_seq_length()) if cache is not None else 0
+        where = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        ends = prompt_ends
+        if ends is None and seen == 0:
+            ends = _last_tokens(tokens, kwargs)
+        if ends is not None:
+            ends = ends.to(tokens.device).repeat_interleave(len(where) // len(ends)) - seen  # beams stand side by side
+            inside = ((ends >= 0) & (ends < where.shape[1])).nonzero().flatten()
+            where[inside, ends[inside]] = True
+        places.set(where)
 
-    causal_lm = unwrap(model)
-    # Labels reach the outer model; the backbone is called by every path, PEFT's and generation's included.
-    modules = {id(m): m for m in ((model, causal_lm) if positions == "labels" else (anatomy_of(model).backbone,))}
-    handles = [m.register_forward_pre_hook(watch, with_kwargs=True) for m in modules.values()]
+    # Every path ends in the backbone, PEFT's and generation's included.
+    handle = anatomy_of(model).backbone.register_forward_pre_hook(watch, with_kwargs=True)
+    causal_lm.generate = generate
     try:
-        yield places
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+        if own is None:
+            del causal_lm.generate
+        else:
+            causal_lm.generate = own
+
+
+def _tokens(first: Tensor | None, kwargs: dict) -> Tensor:
+    given = (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), first)
+    tokens = next((value for value in given if value is not None), None)
+    if tokens is None:
+        raise HookError("cannot tell which tokens to edit: the call brings neither input_ids nor inputs_embeds")
+    return tokens
+
+
+def _last_tokens(first: Tensor | None, kwargs: dict) -> Int[Tensor, " row"]:
+    """Index of the last real token of each row."""
+    tokens = _tokens(first, kwargs)
+    batch, seq = tokens.shape[:2]
+    mask = kwargs.get("attention_mask")
+    if mask is None:
+        return torch.full((batch,), seq - 1, device=tokens.device)
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        raise HookError("with a 4-D attention mask the last token is not known: pass positions as a bool tensor")
+    return (mask[:, :seq].long() * torch.arange(1, seq + 1, device=mask.device)).argmax(dim=1)
 
 
 def label_starts(labels: Tensor) -> Bool[Tensor, "batch seq"]:
@@ -133,23 +209,3 @@ def label_starts(labels: Tensor) -> Bool[Tensor, "batch seq"]:
     labelled = labels != -100
     starts = labelled[:, 1:] & ~labelled[:, :-1]
     return torch.cat([starts, torch.zeros_like(starts[:, :1])], dim=1)
-
-
-def _prefill_end(args: tuple, kwargs: dict) -> Bool[Tensor, "batch seq"]:
-    """True at the last real token of each row of a prefill; nowhere in a decoding step."""
-    tokens = kwargs.get("input_ids") if kwargs.get("input_ids") is not None else kwargs.get("inputs_embeds")
-    tokens = args[0] if tokens is None else tokens
-    batch, seq = tokens.shape[:2]
-    where = torch.zeros(batch, seq, dtype=torch.bool, device=tokens.device)
-    cache = kwargs.get("past_key_values")
-    if cache is not None and cache.get_seq_length() > 0:
-        return where
-    mask = kwargs.get("attention_mask")
-    if mask is None:
-        last = torch.full((batch,), seq - 1, device=tokens.device)
-    elif isinstance(mask, Tensor) and mask.dim() == 2:
-        last = (mask[:, :seq].long() * torch.arange(1, seq + 1, device=mask.device)).argmax(dim=1)
-    else:
-        raise HookError("with a 4-D attention mask the last token is not known: pass positions as a bool tensor")
-    where[torch.arange(batch, device=tokens.device), last] = True
-    return where

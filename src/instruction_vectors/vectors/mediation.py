@@ -6,9 +6,11 @@ $$CE_{lj} = P_{M[z_{lj} := \bar h_{lj}^c]}(y \mid \hat p, x) - P_M(y \mid \hat p
 so the prefix's keys and values never change: they are computed once. Then one forward carries a growing row of copies of
 the last token: row 0 is the clean token; at layer l, `n_heads` copies of it join, each with one head replaced, and travel
 up together with all that joined below. Cost: one pass over the prefix and `n_heads * L^2 / 2` one-token layer passes,
-against `L * n_heads` whole forwards.
+against `L * n_heads` whole forwards. Where a model does not fit this, found out numerically, whole forwards are run.
 """
 
+import logging
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal
@@ -18,15 +20,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import DataError, HookError
-from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.errors import DataError, HookError, ModelError
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, tolerance
 from instruction_vectors.models.hooks import Firings, edit_heads
 from instruction_vectors.models.prefix import prefill
 from instruction_vectors.models.tokens import encode, encode_pair, pad
 from instruction_vectors.models.tree import attention_mask
+from instruction_vectors.vectors.mediation_slow import Patch, log_probability, whole_forwards
+
+logger = logging.getLogger(__name__)
 
 Measure = Literal["probability", "log_probability"]
-Patch = Literal["replace", "add"]
 
 
 @torch.no_grad()
@@ -56,7 +60,7 @@ def causal_effects(
         progress: called with the number of prompts finished after each batch.
 
     Returns:
-        Tensor `[prompt, layer, head]` on the CPU, in the units of `measure`.
+        Tensor `[prompt, layer, head]` on the CPU, in the units of `measure`; float32 (float64 for a float64 model).
 
     Raises:
         DataError: an empty list, or an answer that tokenises to nothing.
@@ -71,23 +75,62 @@ def causal_effects(
     answers = [encode_pair(tokenizer, p, t)[1][0] for p, t in zip(prompts, targets, strict=True)]
     ids = [encode(tokenizer, p) for p in prompts]
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
-    training = anatomy.causal_lm.training
-    anatomy.causal_lm.eval()
     effects = []
-    try:
+    with evaluating(anatomy.causal_lm):
         for start in range(0, len(ids), batch_size):
             batch = slice(start, start + batch_size)
-            scores = _sweep(anatomy, ids[batch], answers[batch], mean_heads, patch)
+            scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch)
             scores = scores.exp() if measure == "probability" else scores
-            effects.append((scores[:, 1:] - scores[:, :1]).unflatten(1, expected[:2]).float().cpu())
+            effects.append((scores[:, 1:] - scores[:, :1]).unflatten(1, expected[:2]).cpu())
             if progress:
                 progress(min(start + batch_size, len(ids)))
-    finally:
-        anatomy.causal_lm.train(training)
     result = torch.cat(effects)
     if not torch.isfinite(result).all():
         raise HookError("effects are not finite: the model produced NaN or infinite activations on these prompts")
     return result
+
+
+_CHECKED: "weakref.WeakKeyDictionary[Anatomy, float]" = weakref.WeakKeyDictionary()
+"""Length of the longest prompt on which a model's sweep was found exact, or `_NEVER`."""
+_NEVER = float("inf")
+
+
+def _scores(
+    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch
+) -> Float[Tensor, "prompt row"]:
+    """The sweep's log-probabilities if it fits the model, else those of whole forwards."""
+    checked = _CHECKED.get(anatomy, 0)
+    if checked is not _NEVER:
+        try:
+            swept = _sweep(anatomy, ids, answers, mean_heads, patch)
+            longest = max(range(len(ids)), key=lambda i: len(ids[i]))
+            if len(ids[longest]) > checked:
+                _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch)
+                _CHECKED[anatomy] = len(ids[longest])
+            return swept
+        except (HookError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a modelling file trips over when it meets a mask it does not know
+            logger.warning(
+                "%s does not fit the shared-prefix sweep (%s): running a whole forward for every head, which is slower",
+                type(anatomy.causal_lm).__name__,
+                error,
+            )
+            _CHECKED[anatomy] = _NEVER
+    rows = range(1 + anatomy.n_layers * anatomy.n_heads)
+    each = [whole_forwards(anatomy, one, answer, mean_heads, patch, rows) for one, answer in zip(ids, answers, strict=True)]
+    return torch.stack(each)
+
+
+def _compare(
+    anatomy: Anatomy, swept: Tensor, ids: list[int], answer: int, mean_heads: Tensor, patch: Patch
+) -> None:
+    """Raise ModelError unless the clean row and one that goes through all layers equal ordinary forwards."""
+    rows = (0, anatomy.n_heads)
+    whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, rows)
+    gap = float((swept[list(rows)] - whole).abs().max())
+    if gap > tolerance(anatomy.dtype) * max(1.0, float(whole.abs().max())):
+        raise ModelError(f"it is off by {gap:.1e} nats on a prompt of {len(ids)} tokens")
 
 
 def _sweep(
@@ -121,9 +164,7 @@ def _answer_log_probability(
     """Log-probability of one answer token a prompt at every row; the head runs over a few rows at a time."""
     scores = []
     for part in hidden.split(rows_at_once, dim=1):
-        logits = anatomy.logits(part)
-        picked = logits.gather(-1, answers[:, None, None].expand(*logits.shape[:2], 1)).squeeze(-1)
-        scores.append(picked - logits.logsumexp(-1))
+        scores.append(log_probability(anatomy.logits(part), answers[:, None]))
     return torch.cat(scores, dim=1)
 
 

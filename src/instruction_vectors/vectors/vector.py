@@ -87,6 +87,8 @@ class InstructionVector:
             )
         if layers >= anatomy.n_layers or heads >= anatomy.n_heads:
             raise VectorError(f"this vector needs head ({layers}, {heads}); the model has {anatomy.n_layers}×{anatomy.n_heads}")
+        if self.layer is not None and not 0 <= self.layer < anatomy.n_layers:
+            raise VectorError(f"this vector is added after layer {self.layer}; the model has {anatomy.n_layers} layers")
         made_of = self.metadata.get("architecture")
         if made_of and made_of != type(anatomy.causal_lm).__name__:
             raise VectorError(f"this vector was made from a {made_of}, the model is a {type(anatomy.causal_lm).__name__}")
@@ -104,10 +106,15 @@ class InstructionVector:
             raise VectorError(f"summed vectors of different layers ({self.layer} and {other.layer}) do not add up")
         if self.summed.shape != other.summed.shape or self.values.shape[1] != other.values.shape[1]:
             raise VectorError("vectors of different architectures do not add up")
+        made_of = {v.metadata["architecture"] for v in (self, other) if v.metadata.get("architecture")}
+        if len(made_of) > 1:
+            raise VectorError(f"vectors of different architectures do not add up ({' and '.join(sorted(made_of))})")
         total = dict(zip(self.heads, self.values, strict=True))
         for head, value in zip(other.heads, other.values, strict=True):
             total[head] = total[head] + value if head in total else value
-        return InstructionVector(tuple(total), torch.stack(list(total.values())), self.summed + other.summed, self.layer)
+        agreed = {name: value for name, value in self.metadata.items() if other.metadata.get(name) == value}
+        values = torch.stack(list(total.values()))
+        return InstructionVector(tuple(total), values, self.summed + other.summed, self.layer, agreed)
 
     def __sub__(self, other: "InstructionVector") -> "InstructionVector":
         return self + other * -1.0
@@ -122,7 +129,8 @@ class InstructionVector:
         noise = torch.randn(self.values.shape, generator=generator)
         values = noise / noise.norm(dim=1, keepdim=True) * self.values.norm(dim=1, keepdim=True)
         stream = torch.randn(self.summed.shape, generator=generator)
-        return replace(self, values=values, summed=stream / stream.norm() * self.summed.norm(), metadata={"control": "random"})
+        metadata = {**self.metadata, "control": "random"}
+        return replace(self, values=values, summed=stream / stream.norm() * self.summed.norm(), metadata=metadata)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `vector.safetensors`, `config.json` and a README card into `folder`."""

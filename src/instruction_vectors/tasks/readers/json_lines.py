@@ -9,6 +9,7 @@ from typing import Any
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json_lines
+from instruction_vectors.tasks.readers.rows import MAX_CHARACTERS
 from instruction_vectors.tasks.task import Example, Task
 
 
@@ -80,6 +81,8 @@ def _row(path: Path, number: int, value: dict[str, Any]) -> Example:
             raise DataError(f"{path}, line {number}: {key!r} must be text, got {type(value[key]).__name__}")
         if not value[key].strip():
             raise DataError(f"{path}, line {number}: {key!r} is empty")
+        if len(value[key]) > MAX_CHARACTERS:
+            raise DataError(f"{path}, line {number}: {key!r} has {len(value[key]):,} characters, taken for a mistake")
         if not _is_text(value[key]):
             raise DataError(f"{path}, line {number}: {key!r} holds half of a surrogate pair, which is no character")
     return Example(value["input"], value["output"])

@@ -1,0 +1,195 @@
+"""What a task or benchmark really holds: rows, repeats, overlaps between its sides, label balance, lengths."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.errors import DataError, ModelError
+from instruction_vectors.tasks.benchmark import Benchmark, Sides
+from instruction_vectors.tasks.layout import template_of
+from instruction_vectors.tasks.prompts import instructed
+from instruction_vectors.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of prompts with instruction and answer: the shortest, the middle one, the 95th percentile, the longest."""
+
+    shortest: int
+    median: int
+    p95: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class SideReport:
+    """One side of a task.
+
+    Attributes:
+        rows: how many.
+        inputs: how many different inputs.
+        repeated: rows whose input an earlier row has.
+        conflicting: inputs whose rows do not agree on the answer.
+        several: rows with several right answers.
+        labels: how often each option is the answer; None where there is no fixed label set.
+        majority: share of the commonest answer, what always saying it would score.
+        characters: lengths in characters.
+        tokens: lengths in tokens, None without a tokenizer.
+        over: rows longer than the limit in tokens, None without tokenizer or limit.
+        notes: what the reader changed.
+    """
+
+    rows: int
+    inputs: int
+    repeated: int
+    conflicting: int
+    several: int
+    labels: dict[str, int] | None
+    majority: float
+    characters: Lengths
+    tokens: Lengths | None
+    over: int | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Inputs that stand on two sides, and how many rows of the later side have one."""
+
+    first: str
+    second: str
+    inputs: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task: its sides by name (`rows` for a task that has none) and the overlaps between them that there are."""
+
+    name: str
+    sides: dict[str, SideReport]
+    overlaps: tuple[Overlap, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `validate` found; `to_dict` is what `--json` prints."""
+
+    name: str
+    tasks: tuple[TaskReport, ...]
+    sequences: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return asdict(self)
+
+
+def validate(
+    subject: Task | Benchmark, tokenizer: PreTrainedTokenizerBase | None = None, max_tokens: int | None = None
+) -> Report:
+    """Count what a reader let through; what is malformed it has already refused.
+
+    Args:
+        subject: a task or a benchmark.
+        tokenizer: measures lengths in its tokens, prompt and answer together.
+        max_tokens: rows longer than this are counted (they would be cut; see `truncate.py`).
+
+    Raises:
+        DataError: a limit without a tokenizer.
+    """
+    if max_tokens is not None and tokenizer is None:
+        raise DataError("a limit in tokens needs a tokenizer to count them")
+    if isinstance(subject, Task):
+        report = TaskReport(subject.name, {"rows": _side(subject, tokenizer, max_tokens)}, ())
+        return Report(subject.name, (report,), {}, ())
+    reports = []
+    for name, sides in subject.tasks.items():
+        counted = {side: _side(task, tokenizer, max_tokens) for side, task in sides.items()}
+        reports.append(TaskReport(name, counted, overlaps(sides)))
+    return Report(subject.name, tuple(reports), dict(subject.sequences), subject.notes)
+
+
+def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, by short name, folder or hub id.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    from instruction_vectors.models.loading import SHORT_NAMES, load
+
+    if name in SHORT_NAMES:
+        return load(name)[1]
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name!r}: no tokenizer there ({' '.join(str(error).split())})") from error
+
+
+def overlaps(sides: Sides) -> tuple[Overlap, ...]:
+    """The pairs of sides that share inputs, and how many."""
+    found = []
+    for (first, earlier), (second, later) in combinations(sides.items(), 2):
+        shared = {row.input for row in earlier.rows} & {row.input for row in later.rows}
+        if shared:
+            found.append(Overlap(first, second, len(shared), sum(row.input in shared for row in later.rows)))
+    return tuple(found)
+
+
+def render(report: Report) -> str:
+    """The report as lines of text: one a side, one an overlap, one a note."""
+    lines = [f"{report.name}: {len(report.tasks)} tasks, {sum(s.rows for t in report.tasks for s in t.sides.values()):,} rows"]
+    for task in report.tasks:
+        for side, counted in task.sides.items():
+            line = (
+                f"{task.name:24} {side:6}{counted.rows:7,} rows{counted.repeated:6,} repeated{counted.conflicting:5,} conflicting"
+            )
+            length, unit = (counted.tokens, "tokens") if counted.tokens else (counted.characters, "characters")
+            line += f"  most common answer {counted.majority:4.0%}  {unit} {length.median:,} (median) to {length.longest:,}"
+            lines.append(line + (f", {counted.over:,} over the limit" if counted.over is not None else ""))
+            if counted.labels:
+                lines.append(f"{'':32}" + ", ".join(f"{label} {count:,}" for label, count in counted.labels.items()))
+            lines += [f"{'':32}note: {note}" for note in counted.notes]
+        for over in task.overlaps:
+            lines.append(
+                f"{'':32}{over.inputs:,} inputs in both {over.first} and {over.second} ({over.rows:,} rows of {over.second})"
+            )
+    for name, order in report.sequences.items():
+        lines.append(f"sequence {name}: {' '.join(order)}")
+    return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
+
+
+def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int | None) -> SideReport:
+    outputs: dict[str, set[str]] = {}
+    for row in task.rows:
+        outputs.setdefault(row.input, set()).add(row.output)
+    answers = Counter(row.output for row in task.rows)
+    template = template_of(task)
+    prompts = [instructed(task, row, template=template) for row in task.rows]
+    texts = [prompt.text + prompt.target for prompt in prompts]
+    counts = [len(ids) for ids in tokenizer(texts)["input_ids"]] if tokenizer is not None else None
+    return SideReport(
+        rows=len(task.rows),
+        inputs=len(outputs),
+        repeated=len(task.rows) - len(outputs),
+        conflicting=sum(len(different) > 1 for different in outputs.values()),
+        several=sum(len(row.answers) > 1 for row in task.rows),
+        labels={option: answers[option] for option in task.options} if task.options else None,
+        majority=max(answers.values()) / len(task.rows),
+        characters=_lengths([len(text) for text in texts]),
+        tokens=_lengths(counts) if counts is not None else None,
+        over=sum(count > max_tokens for count in counts) if counts is not None and max_tokens is not None else None,
+        notes=task.notes,
+    )
+
+
+def _lengths(values: Sequence[int]) -> Lengths:
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return Lengths(ordered[0], ordered[round(last * 0.5)], ordered[round(last * 0.95)], ordered[last])
