@@ -1,6 +1,6 @@
 """Tiny random language models of many families, in float64 so that equal means equal, and a word-level tokenizer."""
 
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("Mixtral", {**_LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2}),
     "qwen3-moe": (
         "Qwen3Moe",
-        {**_LLAMA, "head_dim": 12, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1},
+        {**_LLAMA, "head_dim": 12, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     ),
     "gpt2": ("GPT2", _GPT2),
     "gptj": ("GPTJ", {**_GPT2, "rotary_dim": 4}),
@@ -62,9 +62,50 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "falcon": ("Falcon", {**_NEOX, "new_decoder_architecture": False, "multi_query": True, "parallel_attn": True}),
     "falcon-alibi": ("Falcon", {**_NEOX, "alibi": True, "multi_query": False, "parallel_attn": False}),
+    "gpt-neo": (
+        "GPTNeo",
+        {
+            "vocab_size": VOCABULARY,
+            "hidden_size": HIDDEN,
+            "num_layers": LAYERS,
+            "num_heads": HEADS,
+            "attention_types": [[["global", "local"], 1], [["global"], 1]],
+            "window_size": WINDOW,
+            "max_position_embeddings": 128,
+        },
+    ),
+    "gpt-oss": (
+        "GptOss",
+        {
+            **_LLAMA,
+            "head_dim": HEAD_DIM,
+            "num_local_experts": 3,
+            "num_experts_per_tok": 2,
+            "sliding_window": WINDOW,
+            "layer_types": _MIXED,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "mpt": ("Mpt", {"vocab_size": VOCABULARY, "d_model": HIDDEN, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": 128}),
     "bloom": ("Bloom", {"vocab_size": VOCABULARY, "hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": HEADS}),
 }
-DROPOUT = ("attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout", "attention_dropout", "hidden_dropout")
+EAGER_ONLY = ("gemma2", "gptj", "bloom", "gpt-neo", "gpt-oss", "mpt")
+WHOLE_FORWARDS = ("falcon-alibi", "bloom", "gpt-neo", "mpt")
+"""Families that read no packed tree and no shared prefix, so that the slower routes must take over."""
+NORMALISING = ("gemma2", "gemma3", "olmo2")
+"""Families that normalise what attention writes before it reaches the residual stream."""
+_O_PROJ = {
+    "gpt2": "attn.c_proj",
+    "gptj": "attn.out_proj",
+    "gpt-neo": "attn.attention.out_proj",
+    "mpt": "attn.out_proj",
+    "gpt-neox": "attention.dense",
+    "opt": "self_attn.out_proj",
+    "falcon": "self_attention.dense",
+    "falcon-alibi": "self_attention.dense",
+    "bloom": "self_attention.dense",
+}
+_DROPOUT = ("attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout", "attention_dropout", "hidden_dropout")
 
 
 def model(family: str, *, attention: str = "eager", seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
@@ -73,7 +114,7 @@ def model(family: str, *, attention: str = "eager", seed: int = 0, dtype: torch.
     config_class = _named(name, ("Config", "TextConfig"))
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = config_class(**{**settings, **special, **changes})
-    for field in DROPOUT:
+    for field in _DROPOUT:
         if hasattr(config, field):
             setattr(config, field, 0.0)
     config._attn_implementation = attention
@@ -82,6 +123,29 @@ def model(family: str, *, attention: str = "eager", seed: int = 0, dtype: torch.
     causal_lm = _named(name, ("ForCausalLM", "LMHeadModel"))(config).to(dtype)
     _enlarge(causal_lm, seed)
     return causal_lm.eval()
+
+
+@cache
+def shared(family: str, attention: str = "eager") -> Any:
+    """The same as `model`, built once for all tests: leave it as it is."""
+    return model(family, attention=attention)
+
+
+def o_projs(causal_lm: torch.nn.Module, family: str) -> list[torch.nn.Module]:
+    """The attention output projections, by the names that the family gives them."""
+    ending = f".{_O_PROJ.get(family, 'self_attn.o_proj')}"
+    return [module for name, module in causal_lm.named_modules() if name.endswith(ending)]
+
+
+def head_dim(family: str) -> int:
+    """Width of a head in a family."""
+    return int(FAMILIES[family][1].get("head_dim", HEAD_DIM))
+
+
+def means(family: str, seed: int = 5) -> torch.Tensor:
+    """Stand-ins for mean head outputs, large enough to be felt."""
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(LAYERS, HEADS, head_dim(family), generator=generator, dtype=torch.float64)
 
 
 def _named(family: str, endings: tuple[str, ...]) -> Any:
@@ -118,7 +182,7 @@ def text(*numbers: int) -> str:
     return " ".join(WORDS[n] for n in numbers)
 
 
+GRID = [(family, way) for family in FAMILIES for way in ("eager", "sdpa") if way == "eager" or family not in EAGER_ONLY]
+"""Families by attention implementations. Eager attention takes its softmax in float32, sdpa in the model's own type."""
 PROMPTS = (text(3, 7, 12, 7, 30, 2, 9, 11), text(3, 7, 12, 8), text(20, 21, 22, 23, 24, 25))
 TARGETS = (" w5", " w6", " w7")
-
-Builder = Callable[..., Any]

@@ -132,8 +132,9 @@ def validate(
       iv tasks validate my_task.yaml
     """
     from instruction_vectors.tasks import benchmark_names, load_benchmark, load_task
-    from instruction_vectors.tasks.validate import render, tokenizer_of
+    from instruction_vectors.tasks.validate import tokenizer_of
     from instruction_vectors.tasks.validate import validate as check
+    from instruction_vectors.tasks.validation_report import render
 
     if name in benchmark_names() and data_dir is None:
         raise click.UsageError(f"{name} is read from a folder of yours: give --data-dir")
@@ -238,11 +239,11 @@ def extract(
 @click.option("--tokens", default=20, show_default=True, help="New tokens at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: str, tokens: int, as_json: bool) -> None:
-    r"""Continue PROMPT greedily, with a vector applied where the prompt ends (\n is a line break).
+    """Continue PROMPT greedily, with a vector applied where the prompt ends (\\n is a line break).
 
     \b
     Example:
-      iv generate "Give the past tense of the verb.\nInput: sing\nOutput:" --vector vectors/present-past
+      iv generate "Give the past tense of the verb.\\nInput: sing\\nOutput:" --vector vectors/present-past
     """
     _quiet()
     from contextlib import nullcontext

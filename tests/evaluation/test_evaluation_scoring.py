@@ -21,7 +21,14 @@ PROMPTS = [
     tiny.text(1, 2, 3, 4),  # stands twice
     tiny.text(1, 2, 3, 4, 7),  # is the first with one of its answers
 ]
-ANSWERS = [[" w7", " w7 w8", " w9 w8 w7"], [" w7 w8", " w5"], [" w3 w4 w7", " w3"], [" w0"], [" w7 w9", " w11"], [" w8", " w30 w31"]]
+ANSWERS = [
+    [" w7", " w7 w8", " w9 w8 w7"],
+    [" w7 w8", " w5"],
+    [" w3 w4 w7", " w3"],
+    [" w0"],
+    [" w7 w9", " w11"],
+    [" w8", " w30 w31"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +110,6 @@ def test_the_same_prompt_with_and_without_an_edit_keeps_the_two_apart(model, tok
     check(model, tokenizer, scored, prompts, answers, [None, vector])
 
 
-def greedy(model, tokenizer, prompt, count):
-    ids = torch.tensor([tokenizer(prompt)["input_ids"]])
-    written = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count, do_sample=False
-    )
-    return written[0, ids.shape[1] :].tolist()
-
-
 def test_exact_is_true_for_what_greedy_decoding_writes_and_for_nothing_else(model, tokenizer):
     prompts, answers = PROMPTS[:4], []
     for prompt in prompts:
@@ -130,8 +129,8 @@ def test_exact_is_left_open_when_not_asked_for(model, tokenizer):
     assert score(model, tokenizer, PROMPTS[:1], [[" w7"]])[0][0].exact is None
 
 
-def test_exact_is_what_generate_writes_with_the_real_model(opened):
-    model, tokenizer = opened
+def test_exact_is_what_generate_writes_with_the_real_model(real):
+    model, tokenizer = real
     task = load_task("present-past")
     shots = draw_shots(task, 5, seed="exact")
     rows = [row for row in task.rows if row not in shots][:3]
@@ -139,7 +138,7 @@ def test_exact_is_what_generate_writes_with_the_real_model(opened):
     verdicts = [s.exact for s in score_prompts(model, tokenizer, prompts, exact=True)]
     for prompt, verdict in zip(prompts, verdicts, strict=True):
         ids = tokenizer(prompt.text, return_tensors="pt")
-        out = model.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        out = model.generate(**ids, max_new_tokens=6, do_sample=False, pad_token_id=tokenizer.pad_token_id)
         written = tokenizer.decode(out[0, ids["input_ids"].shape[1] :])
         follows = written[len(prompt.target) : len(prompt.target) + 1]
         assert verdict == (written.startswith(prompt.target) and not follows.isalnum()), (prompt.target, written)
@@ -147,8 +146,8 @@ def test_exact_is_what_generate_writes_with_the_real_model(opened):
     assert False in verdicts
 
 
-def test_a_word_that_goes_on_is_not_the_answer(opened):
-    model, tokenizer = opened
+def test_a_word_that_goes_on_is_not_the_answer(real):
+    model, tokenizer = real
     prompt = "one two three four five six seven eight nine ten eleven twelve thirteen"
     ids = tokenizer(prompt, return_tensors="pt")
     out = model.generate(**ids, max_new_tokens=3, do_sample=False, pad_token_id=tokenizer.pad_token_id)
@@ -199,11 +198,19 @@ def test_ranking_by_sum_by_token_and_by_character_can_each_choose_another_option
     assert [rank(options, by) for by in ("sum", "token", "character")] == [0, 1, 2]
 
 
+def test_an_answer_of_blanks_alone_has_a_length(real):
+    model, tokenizer = real
+    ((blank,),) = score(model, tokenizer, ["a"], [["\n"]])
+    assert blank.normalised("character") == blank.logprob < 0
+
+
 def test_of_equal_options_the_first_wins():
     assert rank([a_score(-1.0, 1, 1), a_score(-1.0, 1, 1)]) == 0
 
 
-@pytest.mark.parametrize(("accuracy", "chance", "corrected"), [(0.25, 0.25, 0.0), (1.0, 0.25, 1.0), (0.0, 0.5, -1.0), (0.7, 0.4, 0.5)])
+@pytest.mark.parametrize(
+    ("accuracy", "chance", "corrected"), [(0.25, 0.25, 0.0), (1.0, 0.25, 1.0), (0.0, 0.5, -1.0), (0.7, 0.4, 0.5)]
+)
 def test_chance_is_taken_off(accuracy, chance, corrected):
     assert chance_corrected(accuracy, chance) == pytest.approx(corrected)
 
@@ -241,7 +248,7 @@ def test_copying_is_noticed_by_the_first_token(tokenizer):
     assert not copies_input(tokenizer, prompt, "w9 w2")
 
 
-def test_the_answer_is_tokenised_as_it_continues_the_prompt(opened):
-    tokenizer = opened[1]
+def test_the_answer_is_tokenised_as_it_continues_the_prompt(real):
+    tokenizer = real[1]
     prompt, target = encode_pair(tokenizer, "The capital of France is", " Paris")
     assert prompt + target == tokenizer("The capital of France is Paris")["input_ids"]

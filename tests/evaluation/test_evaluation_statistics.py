@@ -61,12 +61,12 @@ def test_the_interval_has_the_width_that_the_spread_of_tasks_gives():
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     generator = np.random.default_rng(1)
     covered = 0
-    for trial in range(100):
-        centers = generator.normal(0.0, 1.0, 12)
+    for trial in range(60):
+        centers = generator.normal(0.0, 1.0, 20)
         groups = [list(generator.normal(center, 1.0, 10)) for center in centers]
-        low, high = bootstrap_interval(groups, resamples=300, seed=trial)
+        low, high = bootstrap_interval(groups, resamples=200, seed=trial)
         covered += low <= 0.0 <= high
-    assert covered >= 86
+    assert 51 <= covered < 60
 
 
 def test_wider_confidence_is_a_wider_bootstrap_interval():

@@ -111,10 +111,7 @@ def test_a_tree_and_a_padded_batch_name_the_same_last_input_tokens(name):
         found = []
         for b, place in targets.places.nonzero()[targets.answers].tolist():
             assert targets.starts[""][b, place]
-            if mask.dim() == 4:
-                seen = mask[b, 0, place] == 0
-            else:
-                seen = torch.arange(mask.shape[1]) <= place
+            seen = mask[b, 0, place] == 0 if mask.dim() == 4 else torch.arange(mask.shape[1]) <= place
             found.append(batch["input_ids"][b, seen].tolist())
         return sorted(found)
 

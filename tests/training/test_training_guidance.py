@@ -80,9 +80,7 @@ def test_with_no_weight_and_no_sign_training_is_plain_training_bit_for_bit(tmp_p
 def test_plain_training_has_the_losses_and_weights_of_the_stock_trainer(tmp_path, packed, accumulation):
     settings = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "gradient_accumulation_steps": accumulation}
     stock_model, model = kit.adapted(), kit.adapted()
-    stock = Trainer(
-        model=stock_model, args=kit.arguments(tmp_path, **settings), train_dataset=ROWS, data_collator=kit.padded
-    )
+    stock = Trainer(model=stock_model, args=kit.arguments(tmp_path, **settings), train_dataset=ROWS, data_collator=kit.padded)
     stock.train()
     ours = kit.trainer(model, tmp_path, ROWS, data_collator=TreeCollator(model) if packed else kit.padded, **settings)
     ours.train()
@@ -264,9 +262,7 @@ def test_the_vector_comes_off_after_every_step(tmp_path):
 def test_evaluation_works_before_and_after_training_and_counts_the_kl_once(tmp_path):
     model = kit.adapted()
     vector = kit.vector(model)
-    trainer = kit.trainer(
-        model, tmp_path, ROWS, vector=vector, gradient_accumulation_steps=2, per_device_eval_batch_size=8
-    )
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=vector, gradient_accumulation_steps=2, per_device_eval_batch_size=8)
     before = trainer.evaluate(eval_dataset=ROWS)["eval_loss"]
     assert before == pytest.approx(expected_loss(model, ROWS, {"": vector}, trainer.guidance).item(), abs=1e-5)
     trainer.train()

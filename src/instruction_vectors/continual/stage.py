@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.trainers import IVTrainer
 from instruction_vectors.vectors.vector import InstructionVector
+
+Penalty = Callable[[], Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,38 @@ class StageConfig:
     seed: int = 0
 
 
-def add_adapter(model: nn.Module, config: StageConfig) -> PeftModel:
-    """A fresh LoRA adapter over `model`, drawn by seed."""
-    torch.manual_seed(config.seed)
-    lora = LoraConfig(
+def lora_config(config: StageConfig, *, seed: int, layers: Sequence[int] | None = None) -> LoraConfig:
+    """The adapter's configuration; its random start is drawn from `seed`."""
+    torch.manual_seed(seed)
+    return LoraConfig(
         r=config.rank,
         lora_alpha=config.lora_alpha,
         target_modules=list(config.target_modules),
+        layers_to_transform=list(layers) if layers is not None else None,
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, lora)
+
+
+def add_adapter(model: nn.Module, config: StageConfig, layers: Sequence[int] | None = None) -> PeftModel:
+    """A fresh LoRA adapter over `model`, on all layers or those named, drawn by seed."""
+    return get_peft_model(model, lora_config(config, seed=config.seed, layers=layers))
+
+
+class StageTrainer(IVTrainer):
+    """`IVTrainer` with a method's penalty added to the loss of every step."""
+
+    def __init__(self, *args: Any, penalty: Penalty | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.penalty = penalty
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The guided loss and the penalty, which is divided over an accumulation window's micro-batches."""
+        loss = super().compute_loss(*args, **kwargs)
+        added = self.penalty() if self.penalty and self.model.training else None
+        if added is None:
+            return loss
+        return loss + added / self.current_gradient_accumulation_steps
 
 
 class _Report(TrainerCallback):
@@ -64,6 +87,7 @@ def train_stage(
     folder: Path,
     vector: InstructionVector | Mapping[str, InstructionVector] | None = None,
     guidance: IVGuidanceConfig | None = None,
+    penalty: Penalty | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Train the adapter on `rows` and return loss and step count.
@@ -75,6 +99,7 @@ def train_stage(
         folder: for the Trainer's own files (none are written for a run this short).
         vector: the task's vector; None trains plainly.
         guidance: how it guides.
+        penalty: what a method adds to the loss.
         progress: called with the number of optimizer steps done.
     """
     logging.getLogger("accelerate").setLevel(logging.ERROR)
@@ -95,7 +120,7 @@ def train_stage(
         dataloader_pin_memory=False,
         use_cpu=not torch.accelerator.is_available(),
     )
-    trainer = IVTrainer(
+    trainer = StageTrainer(
         model=model,
         args=arguments,
         train_dataset=list(rows),
@@ -103,6 +128,7 @@ def train_stage(
         callbacks=[_Report(progress)] if progress else None,
         vector=vector,
         guidance=guidance,
+        penalty=penalty,
     )
     # The Trainer's own summary goes to standard output, which is for results.
     trainer.remove_callback(PrinterCallback)

@@ -1,15 +1,15 @@
 """Second half of the demo: a task sequence with and without guidance, and what each forgets."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.analysis.steering import Intervention
+from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.ledger import Ledger
-from instruction_vectors.continual.stage import add_adapter, steps_of, train_stage
+from instruction_vectors.continual.methods.sequential import Sequential
 from instruction_vectors.demo.config import DemoConfig
 from instruction_vectors.demo.vectors import Splits
 from instruction_vectors.evaluation.abilities import FORMS, Probe, Rows, measure
@@ -23,25 +23,6 @@ from instruction_vectors.vectors.vector import InstructionVector
 ARMS = ("sequential", "iv_guided")
 Stage = dict[str, dict[str, Any]]
 """Row-by-row results of one stage: `untouched` and `trained`, by task."""
-Model = Callable[[], nn.Module]
-"""A model opened when something is really to be run on it: a finished step needs none."""
-
-
-class _Lazy:
-    """The adapted model, opened on first use; forgetting it takes the adapter off the base again."""
-
-    def __init__(self, make: Callable[[], PeftModel]) -> None:
-        self._make = make
-        self._model: PeftModel | None = None
-
-    def get(self) -> PeftModel:
-        self._model = self._model or self._make()
-        return self._model
-
-    def forget(self, make: Callable[[], PeftModel]) -> None:
-        if self._model is not None:
-            self._model.unload()
-        self._make, self._model = make, None
 
 
 class ForgettingPhase:
@@ -62,70 +43,35 @@ class ForgettingPhase:
 
     def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both arms; returns the `forgetting` and `hypothesis` sections."""
-        start = self._measured("M0", lambda: self.base)
-        hypothesis = {"M0": self._grid("M0", lambda: self.base)}
+        start = self.ledger.step("measure/M0", lambda: self._measure("M0", self.base))
+        hypothesis = {"M0": self.ledger.step("grid/M0", lambda: self._grid("M0", self.base))}
         forgetting = {}
         for arm in ARMS:
-            stages, last = self._arm(arm, start)
+            with Course(self.ledger, arm, self.base, Sequential(self.config.stage)) as course:
+                stages = [start, *self._stages(course, guided=arm == "iv_guided")]
+                hypothesis[arm] = course.measure("grid", lambda model, arm=arm: self._grid(arm, model))
             forgetting[arm] = self._summary(stages)
-            hypothesis[arm] = last
         return forgetting, hypothesis
 
-    def _arm(self, arm: str, start: Stage) -> tuple[list[Stage], dict[str, Any]]:
-        stages = [start]
-        adapted = _Lazy(lambda: self._before(arm, 0))
-        for number, name in enumerate(self.config.sequence, start=1):
-            label = f"{arm}/{number}-{name}"
-            if self.ledger.finished(f"train/{label}"):
-                adapted.forget(lambda number=number: self._before(arm, number))
-            else:
-                self._train(adapted.get(), arm, name, label)
-            stages.append(self._measured(label, adapted.get))
-        grid = self._grid(arm, adapted.get)
-        adapted.forget(lambda: self._before(arm, 0))
-        return stages, grid
+    def _stages(self, course: Course, guided: bool) -> Iterator[Stage]:
+        for name in self.config.sequence:
+            task = self.splits[name].train
+            prompts = [instructed(task, row) for row in task.rows[: self.config.train_rows]]
+            vector = self.vectors[name] if guided else None
+            course.train(name, rows_of(self.tokenizer, prompts), vector=vector, guidance=self.config.guidance)
+            label = f"{course.label} after {name}"
+            yield course.measure("measure", lambda model, label=label: self._measure(label, model))
 
-    def _before(self, arm: str, number: int) -> PeftModel:
-        """The model as it was after `number` tasks of this arm."""
-        if number == 0:
-            return add_adapter(self.base, self.config.stage)
-        folder = self.ledger.folder / "adapters" / arm / str(number)
-        return PeftModel.from_pretrained(self.base, str(folder), is_trainable=True)
-
-    def _train(self, model: PeftModel, arm: str, name: str, label: str) -> None:
-        stage = self.config.stage
-        task = self.splits[name].train
-        prompts = [instructed(task, row) for row in task.rows[: self.config.train_rows]]
-        rows = rows_of(self.tokenizer, prompts)
-        number = self.config.sequence.index(name) + 1
-
-        def compute() -> dict[str, Any]:
-            with track(f"Training {label}", steps_of(len(rows), stage), "step") as advance:
-                result = train_stage(
-                    model, rows, stage, folder=self.ledger.folder / "trainer", progress=advance,
-                    vector=self.vectors[name] if arm == "iv_guided" else None, guidance=self.config.guidance,
-                )  # fmt: skip
-            # Saved before the step counts as finished, so that a finished step always has its adapter.
-            model.save_pretrained(str(self.ledger.folder / "adapters" / arm / str(number)))
-            return {"loss": result["loss"], "steps": result["steps"], "rows": len(rows)}
-
-        self.ledger.step(f"train/{label}", compute)
-
-    def _measured(self, label: str, model: Model) -> Stage:
-        total = len(self.probes)
-
-        def compute() -> Stage:
-            results: Stage = {"untouched": {}, "trained": {}}
-            with track(f"Measuring {label}", total, "task") as advance:
-                for done, (name, probe) in enumerate(self.probes.items(), start=1):
-                    if name in self.config.sequence:
-                        results["trained"][name] = measure(model(), self.tokenizer, probe, ("zero_shot",))["zero_shot"]
-                    else:
-                        results["untouched"][name] = measure(model(), self.tokenizer, probe, FORMS)
-                    advance(done)
-            return results
-
-        return self.ledger.step(f"measure/{label}", compute)
+    def _measure(self, label: str, model: nn.Module) -> Stage:
+        results: Stage = {"untouched": {}, "trained": {}}
+        with track(f"Measuring {label}", len(self.probes), "task") as advance:
+            for done, (name, probe) in enumerate(self.probes.items(), start=1):
+                if name in self.config.sequence:
+                    results["trained"][name] = measure(model, self.tokenizer, probe, ("zero_shot",))["zero_shot"]
+                else:
+                    results["untouched"][name] = measure(model, self.tokenizer, probe, FORMS)
+                advance(done)
+        return results
 
     def _summary(self, stages: list[Stage]) -> dict[str, Any]:
         summary: dict[str, Any] = {"stages": ["M0", *self.config.sequence]}
@@ -150,21 +96,17 @@ class ForgettingPhase:
         }
         return summary | {"n": counts, "intervals": intervals}
 
-    def _grid(self, label: str, model: Model) -> dict[str, Any]:
+    def _grid(self, label: str, model: nn.Module) -> dict[str, Any]:
         """Zero-shot accuracy of the untouched tasks for x, x + c, x + θ, x + c + θ, θ from M0 (Figure 4 of [IV])."""
-
-        def compute() -> dict[str, Any]:
-            groups: dict[str, list[list[float]]] = {"x": [], "x+c": [], "x+iv": [], "x+c+iv": []}
-            with track(f"Hypothesis grid {label}", len(self.config.untouched), "task") as advance:
-                for done, name in enumerate(self.config.untouched, start=1):
-                    for condition, hits in self._four(model(), name).items():
-                        groups[condition].append(hits)
-                    advance(done)
-            rows = sum(len(g) for g in groups["x"])
-            intervals = {c: list(bootstrap_interval(g, seed=self.config.seed)) for c, g in groups.items()}
-            return {c: mean_of_means(g) for c, g in groups.items()} | {"n": rows, "intervals": intervals}
-
-        return self.ledger.step(f"grid/{label}", compute)
+        groups: dict[str, list[list[float]]] = {"x": [], "x+c": [], "x+iv": [], "x+c+iv": []}
+        with track(f"Hypothesis grid {label}", len(self.config.untouched), "task") as advance:
+            for done, name in enumerate(self.config.untouched, start=1):
+                for condition, hits in self._four(model, name).items():
+                    groups[condition].append(hits)
+                advance(done)
+        rows = sum(len(g) for g in groups["x"])
+        intervals = {c: list(bootstrap_interval(g, seed=self.config.seed)) for c, g in groups.items()}
+        return {c: mean_of_means(g) for c, g in groups.items()} | {"n": rows, "intervals": intervals}
 
     def _four(self, model: nn.Module, name: str) -> dict[str, list[float]]:
         probe = self.probes[name]

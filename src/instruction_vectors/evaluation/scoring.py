@@ -4,23 +4,27 @@ Prompts and their possible answers go into prefix trees (`models.tree`), so the 
 that options share, run through the model once. Scores equal those of separate forwards.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of
 from instruction_vectors.models.tokens import encode_pair
-from instruction_vectors.models.tree import TokenTree, chunks
+from instruction_vectors.models.tree import TokenTree, chunks, packs
 from instruction_vectors.tasks.prompts import Prompt
 
 Edit = Callable[[Tensor], AbstractContextManager[None]]
 """Makes an intervention for given positions, e.g. `lambda where: vector.applied(model, positions=where)`."""
+TokenPair = tuple[list[int], list[int]]
+"""Token ids of a prompt and of an answer after it."""
 Normalisation = Literal["sum", "token", "character"]
 
 
@@ -33,6 +37,8 @@ class Score:
         tokens: number of the answer's tokens.
         first_token: greedy decoding would begin with the answer's first token.
         exact: greedy decoding would write the whole answer and then end the word (None if not asked for).
+        characters: length of the answer.
+        greedy: greedy decoding would write the whole answer, whatever comes after it.
     """
 
     logprob: float
@@ -40,13 +46,13 @@ class Score:
     first_token: bool
     exact: bool | None
     characters: int
+    greedy: bool = False
 
     def normalised(self, by: Normalisation) -> float:
         """The log-probability as it is, per token, or per character."""
         return self.logprob / {"sum": 1, "token": self.tokens, "character": self.characters}[by]
 
 
-@torch.no_grad()
 def score(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -79,46 +85,138 @@ def score(
     """
     if len(prompts) != len(answers):
         raise DataError(f"{len(prompts)} prompts but {len(answers)} lists of answers")
-    for number, options in enumerate(answers, start=1):
-        if not options:
+    for number, row in enumerate(answers, start=1):
+        if not row:
             raise DataError(f"prompt {number} has no answers to score")
-    pairs = [(i, k, *encode_pair(tokenizer, p, a)) for i, p in enumerate(prompts) for k, a in enumerate(answers[i])]
+    return score_tokens(
+        model,
+        [[encode_pair(tokenizer, prompt, answer) for answer in row] for prompt, row in zip(prompts, answers, strict=True)],
+        characters=[[len(answer.strip()) or len(answer) for answer in row] for row in answers],
+        ends_word=_word_ends(tokenizer) if exact else None,
+        edit=edit,
+        max_nodes=max_nodes,
+        progress=progress,
+    )
+
+
+@torch.no_grad()
+def score_tokens(
+    model: nn.Module,
+    pairs: Sequence[Sequence[TokenPair]],
+    *,
+    characters: Sequence[Sequence[int]],
+    ends_word: Bool[Tensor, " vocabulary"] | None = None,
+    edit: Edit | Sequence[Edit | None] | None = None,
+    max_nodes: int = 512,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[Score]]:
+    """`score` for texts that are tokens already.
+
+    Args:
+        model: a decoder-only causal language model.
+        pairs: for each prompt, the ids of the prompt and of an answer, once for each answer; neither is empty.
+        characters: for each prompt, the length of each answer in characters.
+        ends_word: for each token of the vocabulary whether it ends the word before it, where `Score.exact` is asked for.
+        edit: as in `score`.
+        max_nodes: as in `score`.
+        progress: as in `score`.
+    """
     anatomy = anatomy_of(model)
-    edits = list(edit) if isinstance(edit, Sequence) else [edit] * len(prompts)
-    if len(edits) != len(prompts):
-        raise DataError(f"{len(prompts)} prompts but {len(edits)} edits")
+    edits = list(edit) if isinstance(edit, Sequence) else [edit] * len(pairs)
+    if len(edits) != len(pairs):
+        raise DataError(f"{len(pairs)} prompts but {len(edits)} edits")
     # Without `exact` the last token of an answer is only predicted, never read.
-    sequences = [prompt + (target if exact else target[:-1]) for _, _, prompt, target in pairs]
-    ends_word = _word_ends(tokenizer) if exact else None
-    results: list[list[Score | None]] = [[None] * len(a) for a in answers]
+    flat = [
+        _Pair(i, k, prompt, target, prompt + (target if ends_word is not None else target[:-1]))
+        for i, row in enumerate(pairs)
+        for k, (prompt, target) in enumerate(row)
+    ]
+    results: list[list[Score | None]] = [[None] * len(row) for row in pairs]
     done = 0
     training = anatomy.causal_lm.training
     anatomy.causal_lm.eval()
     try:
-        for group in chunks(anatomy, sequences, max_nodes):
-            for index, scored in _score_group(
-                anatomy, [pairs[g] for g in group], [sequences[g] for g in group], ends_word, edits
-            ):
-                i, k = pairs[group[index]][:2]
-                results[i][k] = Score(*scored, characters=len(answers[i][k].strip()) or len(answers[i][k]))
+        for group in _groups(anatomy, flat, max_nodes):
+            for pair, values in zip(group, _score_group(anatomy, group, ends_word, edits), strict=True):
+                results[pair.row][pair.column] = Score(**values, characters=characters[pair.row][pair.column])
             done += len(group)
             if progress:
-                progress(round(len(prompts) * done / len(pairs)))
+                progress(round(len(pairs) * done / len(flat)))
     finally:
         anatomy.causal_lm.train(training)
     return results  # type: ignore[return-value]  # every place was filled
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One answer after its prompt: its place in the results, its ids, and what is read of them."""
+
+    row: int
+    column: int
+    prompt: list[int]
+    target: list[int]
+    read: list[int]
+
+
+_FORWARD_COST = 16
+"""What a forward costs beyond its tokens (reading the weights once), in tokens."""
+
+
+def _groups(anatomy: Anatomy, pairs: Sequence[_Pair], max_nodes: int) -> Iterator[list[_Pair]]:
+    """Pairs that go into one forward: all answers of a prompt together, and prompts that begin alike side by side.
+
+    A group grows until the attention among its tokens, which is quadratic, costs more than a forward of its own would,
+    the tokens shared with the group before computed anew included; and never beyond `max_nodes`.
+    """
+    if not packs(anatomy):
+        yield from ([pair] for pair in pairs)
+        return
+    rows: dict[int, list[_Pair]] = {}
+    for pair in pairs:
+        rows.setdefault(pair.row, []).append(pair)
+    units = [sorted(row, key=lambda pair: pair.read) for row in rows.values()]
+    group: list[_Pair] = []
+    size = 0
+    for unit in sorted(units, key=lambda unit: (unit[0].read, unit[0].row)):
+        alone = _nodes([], unit)
+        if alone > max_nodes:
+            yield from ([unit[i] for i in part] for part in chunks(anatomy, [pair.read for pair in unit], max_nodes))
+            continue
+        new = _nodes(group[-1].read, unit) if group else alone
+        # A token reads one pair of keys and values for 6 * hidden multiplications with weights (12 hidden^2 a layer).
+        attention = 2 * size * new / (6 * anatomy.hidden_size)
+        if group and (size + new > max_nodes or attention > alone - new + _FORWARD_COST):
+            yield group
+            group, size, new = [], 0, alone
+        group = group + unit
+        size += new
+    if group:
+        yield group
+
+
+def _nodes(before: Sequence[int], unit: Sequence[_Pair]) -> int:
+    """Tokens that a unit, in sorted order, adds to a tree whose last sequence is `before`."""
+    total = 0
+    for pair in unit:
+        shared = next(
+            (k for k, (a, b) in enumerate(zip(before, pair.read, strict=False)) if a != b), min(len(before), len(pair.read))
+        )
+        total += len(pair.read) - shared
+        before = pair.read
+    return total
+
+
 def _score_group(
-    anatomy: Anatomy, pairs: list[tuple], sequences: list[list[int]], ends_word: Tensor | None, edits: list[Edit | None]
-) -> Iterator[tuple[int, tuple[float, int, bool, bool | None]]]:
-    last_input = [len(prompt) - 1 for _, _, prompt, _ in pairs]
+    anatomy: Anatomy, pairs: Sequence[_Pair], ends_word: Tensor | None, edits: Sequence[Edit | None]
+) -> Iterator[dict[str, Any]]:
+    """One forward; for each pair the fields of its `Score` but the characters."""
+    last_input = [len(pair.prompt) - 1 for pair in pairs]
     # An edited token is shared by the answers of its own prompt, never with another prompt.
-    owners = [None if edits[i] is None else i for i, *_ in pairs]
-    tree = TokenTree.of(sequences, list(zip(last_input, owners, strict=True)))
+    owners = [None if edits[pair.row] is None else pair.row for pair in pairs]
+    tree = TokenTree.of([pair.read for pair in pairs], list(zip(last_input, owners, strict=True)))
     places: dict[int, tuple[Edit, Tensor]] = {}
-    for (i, *_), path, place in zip(pairs, tree.paths, last_input, strict=True):
-        if (edit := edits[i]) is not None:
+    for pair, path, place in zip(pairs, tree.paths, last_input, strict=True):
+        if (edit := edits[pair.row]) is not None:
             where = places.setdefault(id(edit), (edit, torch.zeros(1, len(tree), dtype=torch.bool)))[1]
             where[0, path[place]] = True
     with ExitStack() as stack:
@@ -128,19 +226,30 @@ def _score_group(
     needed = sorted({node for path, place in zip(tree.paths, last_input, strict=True) for node in path[place:]})
     row_of = {node: row for row, node in enumerate(needed)}
     logits = anatomy.logits(hidden[:, needed])[0]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    # Half precision would round a sum over the vocabulary.
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     best = logits.argmax(-1)
-    norm = logits.logsumexp(-1)
-    for index, ((_, _, _, target), path, place) in enumerate(zip(pairs, tree.paths, last_input, strict=True)):
-        rows = torch.tensor([row_of[node] for node in path[place : place + len(target)]], device=logits.device)
-        tokens = torch.tensor(target, device=logits.device)
-        hits = best[rows] == tokens
+    spans = [path[place : place + len(pair.target)] for pair, path, place in zip(pairs, tree.paths, last_input, strict=True)]
+    rows = torch.tensor([row_of[node] for span in spans for node in span], device=logits.device)
+    tokens = torch.tensor([token for pair in pairs for token in pair.target], device=logits.device)
+    logprobs = (logits[rows, tokens] - logits.logsumexp(-1)[rows]).tolist()
+    hits = (best[rows] == tokens).tolist()
+    best_of = best.tolist()
+    start = 0
+    for pair, path, place in zip(pairs, tree.paths, last_input, strict=True):
+        span = slice(start, start + len(pair.target))
+        start = span.stop
+        greedy = all(hits[span])
         whole = None
         if ends_word is not None:
-            follows = int(best[row_of[path[place + len(target)]]])
-            # A model may have more outputs than its tokenizer has tokens; the rest write nothing.
-            whole = bool(hits.all()) and (follows >= len(ends_word) or bool(ends_word[follows]))
-        yield index, (float((logits[rows, tokens] - norm[rows]).sum()), len(target), bool(hits[0]), whole)
+            whole = greedy and bool(ends_word[best_of[row_of[path[place + len(pair.target)]]]])
+        yield {
+            "logprob": math.fsum(logprobs[span]),
+            "tokens": len(pair.target),
+            "first_token": hits[span.start],
+            "exact": whole,
+            "greedy": greedy,
+        }
 
 
 def _word_ends(tokenizer: PreTrainedTokenizerBase) -> Tensor:

@@ -64,7 +64,7 @@ def edit_stream(anatomy: Anatomy, layers: Mapping[int, object] | range | set[int
 
         return hook
 
-    where = {layer: (anatomy.layers[layer].register_forward_hook, {}) for layer in layers}
+    where: dict[int, tuple] = {layer: (anatomy.layers[layer].register_forward_hook, {}) for layer in layers}
     with _registered(anatomy, where, hook_at) as firings:
         yield firings
 
@@ -114,15 +114,16 @@ def _recomputed_alike(anatomy: Anatomy, attach: Callable) -> Iterator[None]:
 
         return checkpointed
 
-    modules = [m for m in anatomy.backbone.modules() if getattr(m, "gradient_checkpointing", False)]
-    originals = [(m, m._gradient_checkpointing_func) for m in modules if hasattr(m, "_gradient_checkpointing_func")]
+    name = "_gradient_checkpointing_func"
+    modules = [m for m in anatomy.backbone.modules() if getattr(m, "gradient_checkpointing", False) and hasattr(m, name)]
+    originals = [(module, getattr(module, name)) for module in modules]
     for module, original in originals:
-        module._gradient_checkpointing_func = with_hooks(original)
+        setattr(module, name, with_hooks(original))
     try:
         yield
     finally:
         for module, original in originals:
-            module._gradient_checkpointing_func = original
+            setattr(module, name, original)
 
 
 def pick(heads: Float[Tensor, "batch seq heads head_dim"], where: Tensor) -> Float[Tensor, "row heads head_dim"]:

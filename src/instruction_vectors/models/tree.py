@@ -80,7 +80,8 @@ class TokenTree:
                 "use_cache": False,
             }
         if not packs(anatomy):
-            raise ModelError(f"{type(anatomy.causal_lm).__name__} cannot read many sequences as one packed tree: pad them instead")
+            name = type(anatomy.causal_lm).__name__
+            raise ModelError(f"{name} cannot read many sequences as one packed tree: run them apart, or padded")
         return self._packed(anatomy)
 
     def _packed(self, anatomy: Anatomy) -> dict[str, Any]:
@@ -103,8 +104,10 @@ def attention_mask(
     config = text_config(anatomy.causal_lm)
     window = getattr(config, "sliding_window", None)
     types = set(getattr(config, "layer_types", None) or [])
-    if unknown := types - {"full_attention", "sliding_attention"}:
-        raise ModelError(f"{type(anatomy.causal_lm).__name__} has layers of type {', '.join(sorted(unknown))}: no mask is known")
+    # Layers that cut their own window out of the packed row (GPT-Neo's local ones) hide near ancestors stored far away.
+    own_window = {"local"} & set(getattr(config, "attention_layers", None) or [])
+    if unknown := (types - {"full_attention", "sliding_attention"}) | own_window:
+        raise ModelError(f"{type(anatomy.causal_lm).__name__} has {', '.join(sorted(unknown))} layers: no mask is known")
     full = _additive(allowed, anatomy)
     if window is None or types == {"full_attention"} or getattr(config, "use_sliding_window", True) is False:
         return full

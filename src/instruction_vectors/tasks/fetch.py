@@ -102,7 +102,7 @@ def download(file: Original, data_dir: Path, progress: Callable[[int], None] = l
                 there = part.stat().st_size if part.exists() else 0
                 raise DataError(f"{file.url}: {error}; {there:,} of {file.size:,} bytes are kept for the next try") from error
     size, found = part.stat().st_size, _sha256(part)
-    if found != file.sha256:
+    if found != file.sha256 or size != file.size:
         part.unlink()
         raise DataError(
             f"{file.url}: not the file that was pinned: {size:,} bytes with SHA-256 {found}, "

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,80 +11,7 @@ from instruction_vectors.tasks.benchmark import Benchmark, Sides
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Of prompts with instruction and answer: the shortest, the middle one, the 95th percentile, the longest."""
-
-    shortest: int
-    median: int
-    p95: int
-    longest: int
-
-
-@dataclass(frozen=True)
-class SideReport:
-    """One side of a task.
-
-    Attributes:
-        rows: how many.
-        inputs: how many different inputs.
-        repeated: rows whose input an earlier row has.
-        conflicting: inputs whose rows do not agree on the answer.
-        several: rows with several right answers.
-        labels: how often each option is the answer; None where there is no fixed label set.
-        majority: share of the commonest answer, what always saying it would score.
-        characters: lengths in characters.
-        tokens: lengths in tokens, None without a tokenizer.
-        over: rows longer than the limit in tokens, None without tokenizer or limit.
-        notes: what the reader changed.
-    """
-
-    rows: int
-    inputs: int
-    repeated: int
-    conflicting: int
-    several: int
-    labels: dict[str, int] | None
-    majority: float
-    characters: Lengths
-    tokens: Lengths | None
-    over: int | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Inputs that stand on two sides, and how many rows of the later side have one."""
-
-    first: str
-    second: str
-    inputs: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """One task: its sides by name (`rows` for a task that has none) and the overlaps between them that there are."""
-
-    name: str
-    sides: dict[str, SideReport]
-    overlaps: tuple[Overlap, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `validate` found; `to_dict` is what `--json` prints."""
-
-    name: str
-    tasks: tuple[TaskReport, ...]
-    sequences: dict[str, tuple[str, ...]]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
-        return asdict(self)
+from instruction_vectors.tasks.validation_report import Lengths, Overlap, Report, SideReport, TaskReport
 
 
 def validate(
@@ -140,29 +65,6 @@ def overlaps(sides: Sides) -> tuple[Overlap, ...]:
         if shared:
             found.append(Overlap(first, second, len(shared), sum(row.input in shared for row in later.rows)))
     return tuple(found)
-
-
-def render(report: Report) -> str:
-    """The report as lines of text: one a side, one an overlap, one a note."""
-    lines = [f"{report.name}: {len(report.tasks)} tasks, {sum(s.rows for t in report.tasks for s in t.sides.values()):,} rows"]
-    for task in report.tasks:
-        for side, counted in task.sides.items():
-            line = (
-                f"{task.name:24} {side:6}{counted.rows:7,} rows{counted.repeated:6,} repeated{counted.conflicting:5,} conflicting"
-            )
-            length, unit = (counted.tokens, "tokens") if counted.tokens else (counted.characters, "characters")
-            line += f"  most common answer {counted.majority:4.0%}  {unit} {length.median:,} (median) to {length.longest:,}"
-            lines.append(line + (f", {counted.over:,} over the limit" if counted.over is not None else ""))
-            if counted.labels:
-                lines.append(f"{'':32}" + ", ".join(f"{label} {count:,}" for label, count in counted.labels.items()))
-            lines += [f"{'':32}note: {note}" for note in counted.notes]
-        for over in task.overlaps:
-            lines.append(
-                f"{'':32}{over.inputs:,} inputs in both {over.first} and {over.second} ({over.rows:,} rows of {over.second})"
-            )
-    for name, order in report.sequences.items():
-        lines.append(f"sequence {name}: {' '.join(order)}")
-    return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
 
 
 def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int | None) -> SideReport:

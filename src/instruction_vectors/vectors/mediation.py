@@ -122,9 +122,7 @@ def _scores(
     return torch.stack(each)
 
 
-def _compare(
-    anatomy: Anatomy, swept: Tensor, ids: list[int], answer: int, mean_heads: Tensor, patch: Patch
-) -> None:
+def _compare(anatomy: Anatomy, swept: Tensor, ids: list[int], answer: int, mean_heads: Tensor, patch: Patch) -> None:
     """Raise ModelError unless the clean row and one that goes through all layers equal ordinary forwards."""
     rows = (0, anatomy.n_heads)
     whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, rows)

@@ -55,9 +55,7 @@ def _forward(
     return log_probability(anatomy.logits(hidden[:, -1:])[:, 0], torch.tensor(answer, device=hidden.device))
 
 
-def log_probability(
-    logits: Float[Tensor, "*batch vocabulary"], answer: Tensor
-) -> Float[Tensor, "*batch"]:
+def log_probability(logits: Float[Tensor, "*batch vocabulary"], answer: Tensor) -> Float[Tensor, "*batch"]:
     """Log-probability of one token a row, computed in float32 at least."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     picked = logits.gather(-1, answer.expand(logits.shape[:-1])[..., None]).squeeze(-1)

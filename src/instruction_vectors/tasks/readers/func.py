@@ -43,7 +43,7 @@ def read(data_dir: Path, *, tasks: Sequence[str] | None = None, seed: int = 0) -
             raise DataError(f"{path}: {files[path.stem]} has the same name")
         files[path.stem] = path
     names = chosen(sorted(files), tasks, folder)
-    read = {name: seeded(_task(files[name]), seed) for name in names}
+    read = {name: seeded(_task(files[name]), seed, files[name]) for name in names}
     return Benchmark(NAME, read, complete(SEQUENCES, read))
 
 

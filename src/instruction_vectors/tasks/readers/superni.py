@@ -50,7 +50,7 @@ def read(data_dir: Path, *, tasks: Sequence[str] | None = None, seed: int = 0) -
         notes.append(f"{len(files) - len(names)} further tasks in the folder not read")
     return Benchmark(
         NAME,
-        {name: seeded(_task(files[name], name), seed) for name in names},
+        {name: seeded(_task(files[name], name), seed, files[name]) for name in names},
         complete(SEQUENCES, names),
         tuple(notes),
     )

@@ -71,7 +71,10 @@ def _sides(folder: Path) -> Sides:
     before, after = layout.replace("{instruction}", instruction).split("{input}")
     sides = {}
     for side, read in rows.items():
-        kept, notes = [], []
+        kept: list[Example] = []
+        notes: list[str] = []
+        if layout == "{input}" and folder.name not in UNINSTRUCTED:
+            notes.append("no instruction found in its prompts: they are kept whole")
         for place, prompt, answer in read:
             if folder.name in OPTIONS and answer not in OPTIONS[folder.name]:
                 raise DataError(f"{place}: the answer {answer!r} is not among {', '.join(OPTIONS[folder.name])}")
@@ -80,6 +83,8 @@ def _sides(folder: Path) -> Sides:
                 kept.append(Example(given, answer))
             else:  # seen: a meeting without a word in it
                 notes.append(f"{place.rpartition(', ')[2]} of {side}.json left out: its prompt holds no input")
+        if not kept:
+            raise DataError(f"{folder / side}.json: no prompt holds anything but what all prompts of the task share")
         sides[side] = Task(
             name=folder.name,
             instructions=(instruction,),

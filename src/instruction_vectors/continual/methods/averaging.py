@@ -1,0 +1,32 @@
+"""Weight averaging with the original model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+
+from instruction_vectors.continual.method import Method
+
+
+class Averaging(Method):
+    """Sequential LoRA measured at `(1 - share) W + share W_0` (WiSE-FT, Wortsman et al. 2109.01903; share 0.2 in [FVG]).
+
+    An adapter's change of a weight is linear in its scaling, so the average is exact; training goes on from `W`.
+    """
+
+    name = "averaging"
+    source = "Wortsman et al. 2109.01903"
+    share = 0.2
+
+    @contextmanager
+    def evaluating(self) -> Iterator[PeftModel]:
+        """The model with its change scaled down."""
+        scalings = [(m.scaling, dict(m.scaling)) for m in self.model.modules() if isinstance(m, LoraLayer)]
+        for scaling, before in scalings:
+            scaling.update({name: value * (1 - self.share) for name, value in before.items()})
+        try:
+            yield self.model
+        finally:
+            for scaling, before in scalings:
+                scaling.update(before)

@@ -1,0 +1,155 @@
+"""The `iv` command: output, exit status, and that bad use is told before a model is opened."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import instruction_vectors.models.loading
+from instruction_vectors.cli import main
+from instruction_vectors.tasks import task_names
+from instruction_vectors.version import __version__
+
+
+@pytest.fixture
+def iv(monkeypatch):
+    """Run `iv`; opening a model would fail the test."""
+
+    def opened(*args, **kwargs):
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", opened)
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def failed(result, message):
+    """Exit status 1 and one line on standard error."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("iv: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_tasks_are_listed_one_a_line(iv):
+    result = iv("tasks")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(task_names())
+    assert "both forms" in next(line for line in lines if line.startswith("country-capital "))
+    assert "instruction form only" in next(line for line in lines if line.startswith("choose-first-of-3 "))
+
+
+def test_tasks_can_be_had_as_json(iv):
+    listed = json.loads(iv("tasks", "--json").stdout)
+    assert [task["name"] for task in listed] == list(task_names())
+    assert "examples" not in listed[0]
+    (one,) = json.loads(iv("tasks", "present-past", "--json").stdout)
+    assert len(one["examples"]) == 5
+    assert set(one["examples"][0]) == {"input", "output"}
+    assert len(one["fingerprint"]) == 64
+
+
+def test_a_task_of_ones_own_is_shown_with_its_rows(iv, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"instruction": "Say the opposite."}\n{"input": "hot", "output": "cold"}\n', encoding="utf-8")
+    result = iv("tasks", path)
+    assert result.exit_code == 0
+    assert result.stdout.split("\n")[0].split()[:3] == ["mine", "1", "rows"]
+    assert "    hot → cold\n" in result.stdout
+
+
+def test_an_unknown_task_fails_in_one_line(iv):
+    failed(iv("tasks", "capitals"), "unknown task 'capitals'")
+    failed(iv("extract", "capitals", "--out", "nowhere"), "unknown task 'capitals'")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", "no rows"),
+        ('{"instruction": "x"}\n{"input": "a"}', ", line 2: no 'output'"),
+        ("not json", ", line 1: not JSON"),
+    ],
+)
+def test_a_malformed_task_file_fails_before_a_model_is_opened(iv, tmp_path, content, message):
+    path = tmp_path / "task.jsonl"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    result = iv("extract", path, "--out", tmp_path / "vector")
+    failed(result, message)
+    assert str(path) in result.stderr
+    assert not (tmp_path / "vector").exists()
+
+
+def test_a_folder_that_is_no_vector_fails_before_a_model_is_opened(iv, tmp_path):
+    failed(iv("generate", "x", "--vector", tmp_path), "is not an instruction vector")
+
+
+def test_a_size_out_of_range_fails_before_a_model_is_opened(iv, tmp_path):
+    failed(iv("demo", "--size", "0", "--out", tmp_path / "run"), "size must lie above 0")
+
+
+def test_a_run_begun_with_other_settings_is_refused_before_a_model_is_opened(iv, tmp_path):
+    (tmp_path / "config.json").write_text('{"size": 0.5}')
+    failed(iv("demo", "--size", "0.1", "--out", tmp_path), "holds a run with other settings")
+
+
+def test_a_report_needs_results(iv, tmp_path):
+    failed(iv("report", tmp_path), "results.json: no such file")
+    (tmp_path / "results.json").write_text("{")
+    failed(iv("report", tmp_path), "results.json: not JSON")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tasks", "--nonsense"],
+        ["frobnicate"],
+        ["extract", "present-past"],
+        ["extract", "present-past", "--out", "v", "--heads", "many"],
+        ["generate"],
+        ["generate", "x", "--mode", "sideways"],
+        ["generate", "x", "--vector", "no/such/folder"],
+        ["report", "no/such/folder"],
+        ["demo", "--size", "large"],
+    ],
+    ids=" ".join,
+)
+def test_bad_use_exits_with_2_and_shows_the_usage(iv, arguments):
+    result = iv(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("verb", sorted(main.commands))
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_verb_helps_with_an_example(iv, verb, flag):
+    result = iv(verb, flag)
+    assert result.exit_code == 0
+    assert f"Example:\n    iv {verb}" in result.stdout
+
+
+def test_the_help_lists_every_verb_and_the_exit_statuses(iv):
+    text = iv("--help").stdout
+    assert all(f"\n  {verb} " in text for verb in main.commands)
+    assert "Exit status: 0 done, 1 the work failed, 2 bad use" in text
+
+
+def test_the_version_is_told(iv):
+    assert iv("--version").stdout.strip().endswith(__version__)
+
+
+def test_ctrl_c_says_how_to_go_on(iv, monkeypatch):
+    import instruction_vectors.tasks
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(instruction_vectors.tasks, "load_task", interrupted)
+    result = iv("tasks")
+    assert result.exit_code == 130
+    assert "the same command goes on from here" in result.stderr

@@ -1,0 +1,119 @@
+"""Means over prompts are plain means, and the heads with the largest effects are taken."""
+
+import pytest
+import tiny
+import torch
+
+from instruction_vectors import Example, Task, extract, mean_head_outputs, top_heads
+from instruction_vectors.errors import DataError, VectorError
+from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.vectors.extraction import demonstrations
+
+PROMPTS = [*tiny.PROMPTS, tiny.PROMPTS[1], tiny.text(3, 7), tiny.PROMPTS[0]]
+
+
+def task(rows=12) -> Task:
+    return Task(name="next", instructions=("w0 w1",), rows=tuple(Example(f"w{i}", f"w{i + 1}") for i in range(2, 2 + rows)))
+
+
+@torch.no_grad()
+def plain_means(causal_lm, family, tokenizer, prompts) -> torch.Tensor:
+    seen = []
+    handles = [o.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, -1])) for o in tiny.o_projs(causal_lm, family)]
+    for prompt in prompts:
+        ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+        causal_lm(input_ids=ids, attention_mask=torch.ones_like(ids))
+    for handle in handles:
+        handle.remove()
+    return torch.stack(seen).view(len(prompts), tiny.LAYERS, tiny.HEADS, -1).mean(0)
+
+
+@pytest.mark.parametrize(("family", "attention"), tiny.GRID)
+def test_mean_head_outputs_are_means_over_separate_forwards(family, attention, tok):
+    causal_lm = tiny.shared(family, attention)
+    expected = plain_means(causal_lm, family, tok, PROMPTS)
+    found = mean_head_outputs(causal_lm, tok, PROMPTS)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (expected - plain_means(causal_lm, family, tok, PROMPTS[:3])).abs().max() > 1e-2  # duplicates count
+
+
+@pytest.mark.parametrize("max_nodes", [1, 9, 17, 10_000])
+def test_tokens_a_forward_change_nothing(max_nodes, tok):
+    causal_lm = tiny.shared("llama", "sdpa")
+    found = mean_head_outputs(causal_lm, tok, PROMPTS, max_nodes=max_nodes)
+    torch.testing.assert_close(found, plain_means(causal_lm, "llama", tok, PROMPTS), atol=1e-12, rtol=0)
+
+
+def test_the_order_of_prompts_changes_nothing(tok):
+    causal_lm = tiny.shared("llama", "sdpa")
+    one, other = (mean_head_outputs(causal_lm, tok, prompts) for prompts in (PROMPTS, PROMPTS[::-1]))
+    torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+def test_no_forward_holds_more_tokens_than_allowed(tok):
+    causal_lm, sizes = tiny.model("llama"), []
+    causal_lm.model.register_forward_pre_hook(lambda _, args, kwargs: sizes.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    prompts = [tiny.text(*range(start, start + 6)) for start in range(24)]
+    mean_head_outputs(causal_lm, tok, prompts, max_nodes=20)
+    sizes = sizes[-12:]
+    assert max(sizes) <= 20
+
+
+def test_means_need_a_prompt(tok):
+    with pytest.raises(DataError, match="at least one"):
+        mean_head_outputs(tiny.shared("llama"), tok, [])
+
+
+def test_top_heads_are_those_with_the_largest_mean_effect_largest_first():
+    effects = torch.zeros(2, 3, 4)
+    effects[:, 2, 1] = torch.tensor([0.1, 0.5])
+    effects[:, 0, 3] = torch.tensor([0.4, 0.4])
+    effects[:, 1, 1] = torch.tensor([-2.0, 2.1])
+    assert top_heads(effects, 3) == ((0, 3), (2, 1), (1, 1))
+    assert top_heads(effects[0], 2) == ((0, 3), (2, 1))
+
+
+@pytest.mark.parametrize("k", [0, -1, 13])
+def test_more_heads_than_there_are_cannot_be_taken(k, tok):
+    with pytest.raises(VectorError, match="12 heads"):
+        top_heads(torch.zeros(3, 4), k)
+    with pytest.raises(VectorError, match="12 heads"):
+        extract(tiny.shared("llama"), tok, task(), k=k)
+
+
+def test_a_head_that_does_not_exist_is_refused(tok):
+    for head in ((3, 0), (0, 4), (-1, 0)):
+        with pytest.raises(VectorError, match=r"does not exist: the model has 3×4"):
+            extract(tiny.shared("llama"), tok, task(), heads=[head], prompts=2, shots=1)
+
+
+@torch.no_grad()
+def test_an_extracted_vector_holds_the_means_of_its_heads_and_their_sum_in_the_stream(tok):
+    causal_lm = tiny.shared("llama")
+    vector = extract(causal_lm, tok, task(), k=3, prompts=4, shots=2, effect_prompts=2, layer=1, seed=7)
+    texts = [text for text, _ in demonstrations(task(), prompts=4, shots=2, seed=7)]
+    means = mean_head_outputs(causal_lm, tok, texts)
+    assert len(vector.heads) == 3
+    torch.testing.assert_close(vector.values, torch.stack([means[head] for head in vector.heads]).float())
+    anatomy = anatomy_of(causal_lm)
+    weights = [anatomy.o_projs[layer].weight[:, head * 8 : head * 8 + 8] for layer, head in vector.heads]
+    summed = sum(weight @ means[head] for weight, head in zip(weights, vector.heads, strict=True))
+    torch.testing.assert_close(vector.summed, summed.float())
+    assert vector.layer == 1
+    assert vector.metadata["task"] == "next"
+    assert vector.metadata["architecture"] == "LlamaForCausalLM"
+
+
+def test_extraction_depends_on_the_seed_and_on_nothing_else(tok):
+    draws = [extract(tiny.shared("llama"), tok, task(), k=2, prompts=3, shots=2, effect_prompts=2, seed=s) for s in (1, 1, 2)]
+    assert draws[0].heads == draws[1].heads
+    assert torch.equal(draws[0].values, draws[1].values)
+    assert not torch.equal(draws[0].values, draws[2].values)
+
+
+def test_demonstrations_never_show_their_own_query():
+    for text, target in demonstrations(task(), prompts=12, shots=5, contexts=3):
+        query = text.split("Input: ")[-1].split("\n")[0]
+        assert f"Input: {query}\nOutput:{target}" not in text
+        assert text.count("Output:") == 6

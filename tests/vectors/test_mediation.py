@@ -1,0 +1,184 @@
+"""The sweep gives what one whole forward a head gives."""
+
+import logging
+
+import naive
+import pytest
+import tiny
+import torch
+
+from instruction_vectors import causal_effects, mean_head_outputs
+from instruction_vectors.errors import DataError, HookError
+from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.vectors.mediation import _sweep
+from instruction_vectors.vectors.mediation_slow import whole_forwards
+
+EXACT = {"falcon", "falcon-alibi", "gpt2", "gpt-oss", "gpt-neo", "mpt", "bloom"}
+"""Families whose eager attention keeps to float64."""
+
+
+def oracle(family, causal_lm, prompts=tiny.PROMPTS, targets=tiny.TARGETS, tokenizer=None, **options):
+    o_projs = tiny.o_projs(causal_lm, family)
+    return naive.effects(causal_lm, tokenizer or tiny.tokenizer(), o_projs, prompts, targets, tiny.means(family), **options)
+
+
+def gap(found, expected) -> float:
+    """Largest difference, relative to the largest effect, which must be there to be compared with."""
+    assert expected.abs().max() >= 0.01
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize(("family", "attention"), tiny.GRID)
+def test_effects_are_those_of_one_forward_a_head(family, attention, tok):
+    causal_lm = tiny.shared(family, attention)
+    expected = oracle(family, causal_lm)
+    exact = 1e-9 if attention == "sdpa" or family in EXACT else 1e-5
+    means = tiny.means(family)
+    assert gap(causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means), expected) < exact
+    assert gap(causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, batch_size=3), expected) < exact
+    assert gap(oracle(family, causal_lm, shift=1), expected) > 0.1  # a wrong head would be noticed
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom"])
+@pytest.mark.parametrize(("measure", "patch"), [("log_probability", "replace"), ("probability", "add"), ("log_probability", "add")])
+def test_other_measures_and_patches_agree_with_the_oracle(family, measure, patch, tok):
+    causal_lm = tiny.shared(family)
+    expected = oracle(family, causal_lm, measure=measure, patch=patch)
+    options = {"measure": measure, "patch": patch}
+    assert gap(causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means(family), **options), expected) < 1e-5
+    other = {"measure": measure, "patch": "add" if patch == "replace" else "replace"}
+    assert gap(causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means(family), **other), expected) > 1e-2
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "opt", "gpt-neox", "bloom"])
+def test_prompts_of_one_token_need_no_prefix(family):
+    causal_lm, tokenizer = tiny.shared(family), tiny.tokenizer(bos=False)
+    prompts, targets = (tiny.text(3), tiny.text(4, 5, 6)), (" w5", " w6")
+    expected = oracle(family, causal_lm, prompts, targets, tokenizer)
+    means = tiny.means(family)
+    assert gap(causal_effects(causal_lm, tokenizer, prompts, targets, means), expected) < 1e-5
+    assert gap(causal_effects(causal_lm, tokenizer, prompts, targets, means, batch_size=2), expected) < 1e-5
+    assert gap(causal_effects(causal_lm, tokenizer, prompts[:1], targets[:1], means), expected[:1]) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2", "gemma3", "starcoder2"])
+@torch.no_grad()
+def test_the_sweep_itself_equals_whole_forwards_row_by_row(family, tok):
+    causal_lm = tiny.shared(family)
+    anatomy = anatomy_of(causal_lm)
+    ids = [tok(prompt)["input_ids"] for prompt in tiny.PROMPTS]
+    rows = range(1 + tiny.LAYERS * tiny.HEADS)
+    swept = _sweep(anatomy, ids, [9, 10, 11], tiny.means(family), "replace")
+    for number, answer in enumerate([9, 10, 11]):
+        whole = whole_forwards(anatomy, ids[number], answer, tiny.means(family), "replace", rows, tokens_at_once=20)
+        torch.testing.assert_close(swept[number], whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_whole_forwards_are_run_where_the_sweep_does_not_fit_and_only_there(family, tok, caplog):
+    causal_lm = tiny.model(family)
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        for _ in range(2):
+            causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means(family))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (family in tiny.WHOLE_FORWARDS)
+    assert all(type(causal_lm).__name__ in message and "slower" in message for message in warnings)
+
+
+def test_a_sweep_that_goes_wrong_only_on_longer_prompts_is_found_out(tok, caplog):
+    causal_lm = tiny.model("mistral")
+    means, short, long = tiny.means("mistral"), (tiny.text(3, 4),), tiny.PROMPTS[:1]
+    expected = oracle("mistral", causal_lm, long, tiny.TARGETS[:1])
+    # The masks then know of no window, the layers go on to use theirs.
+    for layer in causal_lm.model.layers:
+        layer.self_attn.register_forward_pre_hook(_narrowed, with_kwargs=True)
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        causal_effects(causal_lm, tok, short, tiny.TARGETS[:1], means)
+        assert not caplog.records
+        causal_lm.config.sliding_window = None
+        found = causal_effects(causal_lm, tok, long, tiny.TARGETS[:1], means)
+    assert "nats" in caplog.text
+    assert gap(found, expected) < 1e-5
+
+
+def _narrowed(module, args, kwargs):
+    mask = kwargs["attention_mask"]
+    if mask is None or mask.shape[-1] != mask.shape[-2]:
+        return None
+    query = torch.arange(mask.shape[-1])
+    blocked = query[:, None] - query[None, :] >= tiny.WINDOW
+    return args, {**kwargs, "attention_mask": mask.masked_fill(blocked, torch.finfo(mask.dtype).min)}
+
+
+def test_results_come_in_the_models_precision_and_progress_is_told(tok):
+    means, done = tiny.means("llama"), []
+    double = causal_effects(tiny.shared("llama"), tok, tiny.PROMPTS, tiny.TARGETS, means, batch_size=2, progress=done.append)
+    assert double.dtype == torch.float64
+    assert done == [2, 3]
+    for dtype in (torch.float32, torch.bfloat16):
+        found = causal_effects(tiny.model("llama", dtype=dtype), tok, tiny.PROMPTS, tiny.TARGETS, means)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), double, atol=1e-5 if dtype == torch.float32 else 1e-2, rtol=0)
+
+
+def test_a_model_in_training_mode_is_measured_in_evaluation_mode_and_given_back(tok):
+    causal_lm = tiny.model("llama", attention_dropout=0.5)
+    for layer in causal_lm.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    causal_lm.train()
+    causal_lm.model.layers[1].eval()
+    found = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+    assert gap(found, oracle("llama", tiny.shared("llama"))) < 1e-5
+    assert causal_lm.training
+    assert causal_lm.model.layers[0].training
+    assert not causal_lm.model.layers[1].training
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_activations_that_are_not_finite_are_refused(family, tok):
+    means = tiny.means(family)
+    means[1, 2] = float("nan")
+    with pytest.raises(HookError, match="not finite"):
+        causal_effects(tiny.shared(family), tok, tiny.PROMPTS, tiny.TARGETS, means)
+
+
+def test_means_of_another_shape_are_refused_with_both_shapes(tok):
+    with pytest.raises(DataError, match=r"\(3, 4, 7\).*\(3, 4, 8\)"):
+        causal_effects(tiny.shared("llama"), tok, tiny.PROMPTS, tiny.TARGETS, torch.zeros(3, 4, 7))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "targets", "reason"),
+    [(["w1"], [""], "nothing"), (["w1", "w2"], [" w3"], "as many"), ([], [], "at least one")],
+)
+def test_targets_that_say_nothing_are_refused(prompts, targets, reason, tok):
+    with pytest.raises(DataError, match=reason):
+        causal_effects(tiny.shared("llama"), tok, prompts, targets, tiny.means("llama"))
+
+
+def test_hooks_are_gone_afterwards_even_after_a_failure(tok):
+    causal_lm = tiny.model("llama")
+    causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+    with pytest.raises(HookError):
+        causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama") * float("nan"))
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in causal_lm.modules())
+    assert "forward" not in causal_lm.model.__dict__
+
+
+def test_the_real_models_effects_are_those_of_one_forward_a_head(real):
+    causal_lm, tokenizer = real
+    shots = "Input: big\nOutput: small\n\nInput: hot\nOutput: cold\n\nInput: {}\nOutput:"
+    means = mean_head_outputs(causal_lm, tokenizer, [shots.format(word) for word in ("up", "day", "fast", "early")])
+    prompts = ["Input: big\nOutput: cold\n\nInput: hot\nOutput: small\n\nInput: left\nOutput:", "Input: open\nOutput:"]
+    targets = [" right", " closed"]
+    found = causal_effects(causal_lm, tokenizer, prompts, targets, means, batch_size=2)
+    top = found.mean(0).flatten().abs().topk(4).indices.tolist()
+    spread = range(4, found[0].numel(), 35)
+    heads = [divmod(index, found.shape[2]) for index in {*top, *spread}]
+    o_projs = [layer.self_attn.o_proj for layer in causal_lm.model.layers]
+    expected = naive.effects(causal_lm, tokenizer, o_projs, prompts, targets, means, heads=heads)
+    measured = expected.isfinite()
+    assert measured.sum() >= 2 * 11
+    assert expected[measured].abs().max() > 1e-3
+    torch.testing.assert_close(found[measured].double(), expected[measured], atol=1e-4, rtol=0)
