@@ -4,7 +4,9 @@ import torch
 
 
 @torch.no_grad()
-def effects(causal_lm, tokenizer, o_projs, prompts, targets, means, *, measure="probability", patch="replace", heads=None, shift=0):
+def effects(
+    causal_lm, tokenizer, o_projs, prompts, targets, means, *, measure="probability", patch="replace", heads=None, shift=0
+):
     """`[prompt, layer, head]` in float64; only `heads` if given, and head `j + shift` in place of j (to be wrong on purpose)."""
     layers, count, width = means.shape
     result = torch.full((len(prompts), layers, count), float("nan"), dtype=torch.float64)

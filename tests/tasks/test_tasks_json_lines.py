@@ -31,6 +31,11 @@ def test_a_file_with_a_header_is_a_task(tmp_path):
     assert (task.kind, task.options, task.sources) == ("generate", None, ("opposites.jsonl",))
 
 
+def test_the_first_wording_may_stand_among_the_others(tmp_path):
+    header = {"instruction": "B.", "instructions": ["A.", "B.", "C."]}
+    assert load_task(write(tmp_path / "t.jsonl", header, *ROWS)).instructions == ("B.", "A.", "C.")
+
+
 def test_options_make_a_classification(tmp_path):
     task = load_task(write(tmp_path / "t.jsonl", {**HEADER, "options": ["cold", "down", "left"]}, *ROWS))
     assert (task.kind, task.options) == ("classify", ("cold", "down", "left"))
@@ -74,6 +79,7 @@ def test_line_ends_of_other_systems_are_read(tmp_path):
         ([{**HEADER, "knowledge": "{input} is not"}, *ROWS], ", line 1", "'knowledge' must be a list of texts"),
         ([{**HEADER, "knowledge": ["the opposite is"]}, *ROWS], ", line 1", "lacks {input}"),
         ([{"instructions": "Say it."}, *ROWS], ", line 1", "'instructions' must be a list of texts"),
+        ([{"instruction": "Say it.", "instructions": 1}, *ROWS], ", line 1", "'instructions' must be a list of texts"),
         ([{"instruction": 7}, *ROWS], ", line 1", "'instructions' must be a list of texts"),
         ([{"instruction": " "}, *ROWS], ", line 1", "none of them empty"),
         ([HEADER, HEADER, *ROWS], ", line 2", "no 'input'"),

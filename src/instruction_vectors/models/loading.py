@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -197,7 +198,7 @@ def _intact(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         return all(_sha256(folder / name) == digest for name, digest in manifest["files"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -211,7 +212,7 @@ def _explained(name: str) -> Iterator[None]:
     """Turn the many ways in which a model cannot be opened into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         known = ", ".join(SHORT_NAMES)
         first = str(error).strip().split("\n")[0]
         if Path(name).exists():

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -32,15 +32,12 @@ class SharedPrefix(DynamicCache):
 
 
 @torch.no_grad()
-def prefill(anatomy: Anatomy, input_ids: Int[Tensor, "batch seq"], attention_mask: Bool[Tensor, "batch seq"]) -> SharedPrefix:
+def prefill(anatomy: Anatomy, input_ids: Int[Tensor, "batch seq"]) -> SharedPrefix:
     """Run right-padded prefixes through the backbone once and keep their keys and values (a `seq` of 0 is allowed)."""
     cache = DynamicCache()
     if input_ids.shape[1]:
-        # No logits are wanted, so the backbone is run without the head.
-        anatomy.backbone(
-            input_ids=input_ids.to(anatomy.device),
-            attention_mask=attention_mask.long().to(anatomy.device),
-            past_key_values=cache,
-            use_cache=True,
-        )
+        ids = input_ids.to(anatomy.device)
+        # No logits are wanted, so the backbone is run without the head. Padding is not masked: it stands to the right, where
+        # no real token looks, and a row of nothing but padding would turn to NaN under a mask.
+        anatomy.backbone(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True)
     return SharedPrefix(cache)

@@ -71,10 +71,12 @@ def read(name_or_path: str) -> InstructionVector:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
         heads = tuple((int(layer), int(head)) for layer, head in config.pop("heads"))
         layer = config.pop("layer")
+        if layer is not None and not isinstance(layer, int):
+            raise TypeError(f"layer {layer!r} is not a number")
         if config.pop("format") > FORMAT:
             raise VectorError(f"{folder} was written by a newer version; upgrade instruction-vectors")
         return InstructionVector(heads, tensors["values"], tensors["summed"], layer, config)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise VectorError(f"{folder} is not an instruction vector ({type(error).__name__}: {error})") from error
 
 

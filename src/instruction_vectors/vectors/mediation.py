@@ -137,7 +137,7 @@ def _sweep(
     """Log-probability of each answer, for the clean token (row 0) and for each replaced head (rows 1...)."""
     rows = 1 + anatomy.n_layers * anatomy.n_heads
     prefix_ids, prefix_mask = pad([row[:-1] for row in ids])
-    cache = prefill(anatomy, prefix_ids, prefix_mask)
+    cache = prefill(anatomy, prefix_ids)
     last = torch.tensor([row[-1] for row in ids])
     position = torch.tensor([len(row) - 1 for row in ids])
     batch, prefix = prefix_ids.shape

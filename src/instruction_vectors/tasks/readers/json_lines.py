@@ -55,8 +55,9 @@ def read_task_file(path: Path, instruction: str | None = None) -> Task:
 def _header(path: Path, number: int, value: dict[str, Any]) -> dict[str, Any]:
     """The description of the task, every wording and option a text."""
     header = {key: value[key] for key in ("instructions", "knowledge", "options") if value.get(key)}
-    if value.get("instruction"):
-        header["instructions"] = [value["instruction"], *header.get("instructions", ())]
+    first, others = value.get("instruction"), header.get("instructions", [])
+    if first and isinstance(others, list):
+        header["instructions"] = [first, *(other for other in others if other != first)]
     for key, texts in header.items():
         if not isinstance(texts, list) or not all(_is_text(text) for text in texts):
             raise DataError(f"{path}, line {number}: {key!r} must be a list of texts, none of them empty")

@@ -1,0 +1,322 @@
+"""The vector goes in at the right token of the right rows, and comes off again."""
+
+import pytest
+import tiny
+import torch
+from peft import LoraConfig, get_peft_model
+
+from instruction_vectors import InstructionVector
+from instruction_vectors.errors import HookError, VectorError
+from instruction_vectors.models.anatomy import anatomy_of
+
+HEADS = ((0, 1), (0, 3), (2, 2))
+ROWS = [[1, 9, 14, 7, 30, 11], [1, 20, 21], [1, 33, 8, 8]]
+FAMILIES = ["llama", "gpt2", "gemma3", "gptj", "bloom", "gpt-neox"]
+
+
+def vector_for(causal_lm, layer=1) -> InstructionVector:
+    anatomy = anatomy_of(causal_lm)
+    generator = torch.Generator().manual_seed(3)
+    means = 3 * torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator, dtype=torch.float64)
+    return InstructionVector.from_means(causal_lm, means, HEADS, layer=layer)
+
+
+def padded(side) -> dict[str, torch.Tensor]:
+    width = max(map(len, ROWS))
+    ids, mask = torch.zeros(len(ROWS), width, dtype=torch.long), torch.zeros(len(ROWS), width, dtype=torch.long)
+    for number, row in enumerate(ROWS):
+        places = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[number, places], mask[number, places] = torch.tensor(row), 1
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
+
+
+def last(logits, mask) -> torch.Tensor:
+    ends = (mask * torch.arange(1, mask.shape[1] + 1)).argmax(1)
+    return logits[torch.arange(len(mask)), ends]
+
+
+@torch.no_grad()
+def by_hand(causal_lm, family, vector, row, mode="distributed", scale=1.0, places=(-1,)) -> torch.Tensor:
+    """Logits of one unpadded row with the edit written out."""
+    width, handles = vector.values.shape[1], []
+    for (layer, head), value in zip(vector.heads, vector.values.double(), strict=True):
+
+        def edit(module, args, columns=slice(head * width, head * width + width), value=value):
+            changed = args[0].clone()
+            for place in places:
+                changed[..., place, columns] = value if mode == "replace" else changed[..., place, columns] + scale * value
+            return (changed,)
+
+        handles.append(tiny.o_projs(causal_lm, family)[layer].register_forward_pre_hook(edit))
+    logits = causal_lm(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.long)).logits[0]
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(("mode", "scale"), [("distributed", 1.0), ("distributed", -0.7), ("replace", 1.0)])
+@torch.no_grad()
+def test_head_edits_equal_edits_by_hand(family, mode, scale):
+    causal_lm = tiny.shared(family)
+    vector = vector_for(causal_lm)
+    row = torch.tensor(ROWS[:1])
+    clean = causal_lm(row).logits[0]
+    with vector.applied(causal_lm, mode, scale):
+        edited = causal_lm(row).logits[0]
+    torch.testing.assert_close(edited, by_hand(causal_lm, family, vector, ROWS[0], mode, scale), atol=1e-5, rtol=0)
+    assert (edited[-1] - clean[-1]).abs().max() > 0.01
+    torch.testing.assert_close(edited[:-1], clean[:-1], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gptj", "bloom"])
+@torch.no_grad()
+def test_the_summed_vector_is_added_to_the_stream_after_its_layer(family):
+    causal_lm = tiny.shared(family)
+    vector, anatomy = vector_for(causal_lm), anatomy_of(causal_lm)
+    row = torch.tensor(ROWS[:1])
+
+    def add(module, args, output):
+        stream = (output[0] if isinstance(output, tuple) else output).clone()
+        stream[0, -1] += 0.5 * vector.summed
+        return (stream, *output[1:]) if isinstance(output, tuple) else stream
+
+    handle = anatomy.layers[1].register_forward_hook(add)
+    expected = causal_lm(row).logits
+    handle.remove()
+    with vector.applied(causal_lm, "summed", 0.5):
+        torch.testing.assert_close(causal_lm(row).logits, expected)
+    assert (expected - causal_lm(row).logits)[0, -1].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", tiny.NORMALISING)
+def test_families_that_normalise_writes_have_no_plain_sum(family):
+    causal_lm = tiny.shared(family)
+    with pytest.raises(VectorError, match="normalises"), vector_for(causal_lm).applied(causal_lm, "summed"):
+        pass
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2", "gemma3", "gpt-neox"])
+@pytest.mark.parametrize("mode", ["distributed", "summed", "replace"])
+@torch.no_grad()
+def test_padding_on_either_side_and_no_padding_agree(family, mode):
+    if mode == "summed" and family in tiny.NORMALISING:
+        pytest.skip("no plain sum")
+    causal_lm = tiny.shared(family, "sdpa")
+    vector = vector_for(causal_lm)
+    found = []
+    for side in ("left", "right"):
+        batch = padded(side)
+        with vector.applied(causal_lm, mode):
+            found.append(last(causal_lm(**batch).logits, batch["attention_mask"]))
+    with vector.applied(causal_lm, mode):
+        alone = torch.stack([causal_lm(torch.tensor([row])).logits[0, -1] for row in ROWS])
+    torch.testing.assert_close(found[0], alone, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found[1], alone, atol=1e-9, rtol=0)
+
+
+@torch.no_grad()
+def test_labels_say_where_with_several_answers_a_row():
+    causal_lm = tiny.shared("llama")
+    vector = vector_for(causal_lm)
+    ids = torch.tensor([[1, 9, 14, 7, 30, 11, 8, 5], [1, 4, 5, 6, 7, 8, 9, 10]])
+    labels = torch.full_like(ids, -100)
+    labels[0, 2:4], labels[0, 6], labels[1, 5:] = ids[0, 2:4], ids[0, 6], ids[1, 5:]
+    with vector.applied(causal_lm, positions="labels"):
+        found = causal_lm(input_ids=ids, labels=labels).logits
+    for row, places in ((0, (1, 5)), (1, (4,))):
+        expected = by_hand(causal_lm, "llama", vector, ids[row].tolist(), places=places)
+        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=0)
+    where = torch.zeros_like(ids, dtype=torch.bool)
+    where[0, 1] = where[0, 5] = where[1, 4] = True
+    with vector.applied(causal_lm, positions=where):
+        torch.testing.assert_close(causal_lm(input_ids=ids).logits, found)
+
+
+def test_a_second_forward_without_labels_does_not_reuse_the_first_ones():
+    causal_lm = tiny.shared("llama")
+    ids = torch.tensor(ROWS[:1])
+    with pytest.raises(HookError, match="which tokens"), vector_for(causal_lm).applied(causal_lm, positions="labels"):
+        causal_lm(input_ids=ids, labels=ids)
+        causal_lm(input_ids=ids)
+
+
+def generate(causal_lm, rows, vector=None, **options):
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    settings = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0, **options}
+    arguments = {"input_ids": ids, "attention_mask": (ids != 0).long(), **settings}
+    if vector is None:
+        return causal_lm.generate(**arguments)[:, width:]
+    with vector.applied(causal_lm, scale=2.0):
+        return causal_lm.generate(**arguments)[:, width:]
+
+
+@torch.no_grad()
+def greedy_by_hand(causal_lm, family, vector, row, steps=6) -> list[int]:
+    """Greedy decoding without a cache, the edit staying at the prompt's last token."""
+    grown = list(row)
+    for _ in range(steps):
+        logits = by_hand(causal_lm, family, vector, grown, scale=2.0, places=(len(row) - 1,))
+        grown.append(int(logits[-1].argmax()))
+    return grown[len(row) :]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_generation_edits_the_prompts_end_and_no_decoding_step(family, use_cache):
+    causal_lm = tiny.shared(family)
+    vector = vector_for(causal_lm)
+    for row in ROWS:
+        expected = greedy_by_hand(causal_lm, family, vector, row)
+        assert generate(causal_lm, [row], vector, use_cache=use_cache).tolist() == [expected]
+    clean = [generate(causal_lm, [row]).tolist() for row in ROWS]
+    assert clean != [generate(causal_lm, [row], vector).tolist() for row in ROWS]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_generation_in_a_batch_equals_generation_alone(family, use_cache):
+    causal_lm = tiny.shared(family, "sdpa")
+    vector = vector_for(causal_lm)
+    alone = [generate(causal_lm, [row], vector, use_cache=use_cache)[0].tolist() for row in ROWS]
+    assert generate(causal_lm, ROWS, vector, use_cache=use_cache).tolist() == alone
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_beams_run_and_the_cache_makes_no_difference(options):
+    causal_lm = tiny.shared("llama", "sdpa")
+    vector = vector_for(causal_lm)
+    cached, uncached = (generate(causal_lm, ROWS, vector, use_cache=use, **options).tolist() for use in (True, False))
+    assert cached == uncached
+    assert cached != generate(causal_lm, ROWS, **options).tolist()
+
+
+def test_a_prompt_read_in_chunks_is_edited_at_its_end_only():
+    causal_lm = tiny.shared("llama", "sdpa")
+    vector = vector_for(causal_lm)
+    whole = generate(causal_lm, ROWS[:1], vector)
+    assert torch.equal(generate(causal_lm, ROWS[:1], vector, prefill_chunk_size=4), whole)
+
+
+def test_a_wrapped_model_generates_like_the_bare_one():
+    bare, wrapped = tiny.model("llama"), tiny.model("llama")
+    vector = vector_for(bare)
+    wrapped = get_peft_model(wrapped, LoraConfig(r=2, target_modules=["q_proj", "o_proj"])).eval()  # a new adapter adds nothing
+    assert torch.equal(generate(bare, ROWS, vector), generate(wrapped, ROWS, vector))
+    assert not torch.equal(generate(wrapped, ROWS), generate(wrapped, ROWS, vector))
+
+
+@pytest.mark.parametrize("positions", ["prefill_end", "labels"])
+@torch.no_grad()
+def test_a_wrapped_model_scores_like_the_bare_one(positions):
+    bare, wrapped = tiny.model("llama"), tiny.model("llama")
+    vector = vector_for(bare)
+    wrapped = get_peft_model(wrapped, LoraConfig(r=2, target_modules=["q_proj", "o_proj"])).eval()
+    ids = torch.tensor(ROWS[:1])
+    labels = torch.tensor([[-100, -100, -100, *ROWS[0][3:]]])
+    outputs = []
+    for model in (bare, wrapped):
+        with vector.applied(model, positions=positions):
+            outputs.append(model(input_ids=ids, labels=labels).logits)
+    torch.testing.assert_close(outputs[0], outputs[1])
+    assert not torch.allclose(outputs[0], bare(ids).logits)
+
+
+def test_nested_interventions_add_up_and_undo_in_any_order():
+    causal_lm = tiny.model("llama")
+    vector = vector_for(causal_lm)
+    with vector.applied(causal_lm, scale=0.75), vector.applied(causal_lm, scale=1.25):
+        nested = causal_lm.generate(torch.tensor(ROWS[:1]), max_new_tokens=4, do_sample=False, use_cache=False)
+    with vector.applied(causal_lm, scale=2.0):
+        whole = causal_lm.generate(torch.tensor(ROWS[:1]), max_new_tokens=4, do_sample=False)
+    assert torch.equal(nested, whole)
+    assert "generate" not in causal_lm.__dict__
+
+
+@pytest.mark.parametrize("positions", ["prefill_end", "labels"])
+def test_hooks_come_off_after_exceptions(positions):
+    causal_lm = tiny.model("llama")
+    ids = torch.tensor(ROWS[:1])
+    clean = causal_lm(ids).logits
+    for mode in ("distributed", "summed"):
+        with pytest.raises(ZeroDivisionError), vector_for(causal_lm).applied(causal_lm, mode, positions=positions):
+            causal_lm(input_ids=ids, labels=ids)
+            raise ZeroDivisionError
+    assert torch.equal(causal_lm(ids).logits, clean)
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in causal_lm.modules())
+    assert "generate" not in causal_lm.__dict__
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (1, 5), (1, 1)])
+def test_positions_of_another_shape_are_refused_with_both_shapes(shape):
+    causal_lm = tiny.shared("llama")
+    where = torch.ones(*shape, dtype=torch.bool)
+    with (
+        pytest.raises(HookError, match=rf"\({shape[0]}, {shape[1]}\).*\(1, 6\)"),
+        vector_for(causal_lm).applied(causal_lm, positions=where),
+    ):
+        causal_lm(torch.tensor(ROWS[:1]))
+
+
+@pytest.mark.parametrize("positions", [torch.ones(1, 6), torch.ones(6, dtype=torch.bool), "start"])
+def test_positions_of_another_kind_are_refused(positions):
+    causal_lm = tiny.shared("llama")
+    with pytest.raises(VectorError, match="positions"), vector_for(causal_lm).applied(causal_lm, positions=positions):
+        pass
+
+
+def test_an_edit_that_never_ran_is_an_error():
+    causal_lm = tiny.shared("llama")
+    with pytest.raises(HookError, match="never ran"), vector_for(causal_lm).applied(causal_lm, positions=torch.ones(1, 1).bool()):
+        causal_lm.get_input_embeddings()(torch.tensor(ROWS[:1]))
+
+
+def test_a_module_inside_the_model_cannot_tell_where_to_edit():
+    causal_lm = tiny.shared("llama")
+    with pytest.raises(HookError, match="call the model itself"), vector_for(causal_lm).applied(causal_lm):
+        causal_lm.model.layers[0].self_attn.o_proj(torch.zeros(1, 6, 32, dtype=torch.float64))
+
+
+def test_an_edit_that_found_no_token_is_an_error():
+    causal_lm = tiny.shared("llama")
+    ids = torch.tensor(ROWS[:1])
+    cache = causal_lm(ids, use_cache=True).past_key_values
+    with pytest.raises(HookError, match="no token"), vector_for(causal_lm).applied(causal_lm):
+        causal_lm(torch.tensor([[5]]), past_key_values=cache)
+    with pytest.raises(HookError, match="masked"), vector_for(causal_lm).applied(causal_lm, positions="labels"):
+        causal_lm(input_ids=ids, labels=torch.full_like(ids, -100))
+
+
+def test_unknown_modes_and_missing_layers_are_refused():
+    causal_lm = tiny.shared("llama")
+    with pytest.raises(VectorError, match="unknown mode 'add'"), vector_for(causal_lm).applied(causal_lm, "add"):
+        pass
+    with pytest.raises(VectorError, match="needs a layer"), vector_for(causal_lm, layer=None).applied(causal_lm, "summed"):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["distributed", "summed"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_changes_neither_loss_nor_gradient(mode, reentrant):
+    ids = torch.tensor([ROWS[0]])
+    labels = torch.tensor([[-100, -100, -100, *ROWS[0][3:]]])
+    results = []
+    for checkpointed, steered in ((False, True), (True, True), (False, False)):
+        causal_lm = tiny.model("llama").train()
+        vector = vector_for(causal_lm)
+        if checkpointed:
+            causal_lm.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            causal_lm.enable_input_require_grads()
+        scale = 1.0 if steered else 0.0
+        # Backward runs after the block, as in a trainer: what is recomputed then must be steered as well.
+        with vector.applied(causal_lm, mode, scale, positions="labels"):
+            loss = causal_lm(input_ids=ids, labels=labels, use_cache=False).loss
+        loss.backward()
+        results.append((loss.detach(), {name: p.grad for name, p in causal_lm.named_parameters()}))
+    (plain, gradients), (loss, again), (_, unsteered) = results
+    torch.testing.assert_close(loss, plain)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(again[name], gradient, msg=name)
+    name = "model.layers.0.self_attn.o_proj.weight"
+    assert mode == "summed" or not torch.allclose(gradients[name], unsteered[name], rtol=1e-3)
