@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

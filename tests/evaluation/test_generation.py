@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from tests import tiny
 
 from instruction_vectors import load
-from instruction_vectors.errors import DataError
+from instruction_vectors.errors import DataError, ModelError
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.vectors.vector import InstructionVector
-from tests import tiny
 
 PROMPTS = [*tiny.PROMPTS, tiny.text(5), tiny.text(*range(12))]
 
@@ -42,7 +42,7 @@ def vector_of(model):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
 @pytest.mark.parametrize("edited", [False, True])
 def test_batched_equals_whole_forwards(family, edited):
-    model, tokenizer = tiny.model(family), tiny.tokenizer(bos=False)
+    model, tokenizer = tiny.model(family, attention="sdpa"), tiny.tokenizer(bos=False)
     vector = vector_of(model) if edited else None
     expected = [by_hand(model, tokenizer, prompt, 6, vector) for prompt in PROMPTS]
     edit = (lambda where: vector.applied(model, positions=where)) if edited else None
@@ -52,7 +52,7 @@ def test_batched_equals_whole_forwards(family, edited):
 
 
 def test_the_vector_changes_what_is_written():
-    model, tokenizer = tiny.model("llama"), tiny.tokenizer(bos=False)
+    model, tokenizer = tiny.model("llama", attention="sdpa"), tiny.tokenizer(bos=False)
     vector = vector_of(model)
     plain = generate(model, tokenizer, PROMPTS, max_new_tokens=6)
     assert plain != generate(
@@ -62,7 +62,7 @@ def test_the_vector_changes_what_is_written():
 
 
 def test_an_answer_is_cut_before_its_stop_string_and_the_others_go_on():
-    model, tokenizer = tiny.model("llama"), tiny.tokenizer(bos=False)
+    model, tokenizer = tiny.model("llama", attention="sdpa"), tiny.tokenizer(bos=False)
     whole = generate(model, tokenizer, PROMPTS, max_new_tokens=6)
     stop = whole[0].split()[2]
     expected = [text.split(stop)[0] for text in whole]
@@ -71,7 +71,7 @@ def test_an_answer_is_cut_before_its_stop_string_and_the_others_go_on():
 
 
 def test_sampling_settings_of_the_model_are_set_aside_and_its_mode_is_kept():
-    model, tokenizer = tiny.model("llama"), tiny.tokenizer(bos=False)
+    model, tokenizer = tiny.model("llama", attention="sdpa"), tiny.tokenizer(bos=False)
     expected = generate(model, tokenizer, PROMPTS, max_new_tokens=6)
     model.generation_config.update(do_sample=True, temperature=5.0, top_k=3, repetition_penalty=9.0)
     model.train()
@@ -80,16 +80,23 @@ def test_sampling_settings_of_the_model_are_set_aside_and_its_mode_is_kept():
 
 
 def test_no_prompts_and_prompts_that_do_not_fit():
-    model, tokenizer = tiny.model("llama"), tiny.tokenizer(bos=False)
+    model, tokenizer = tiny.model("llama", attention="sdpa"), tiny.tokenizer(bos=False)
     assert generate(model, tokenizer, []) == []
     with pytest.raises(DataError, match=r"prompt 2 has 3 tokens.*exceeds the model's 128"):
         generate(model, tokenizer, [tiny.text(1), tiny.text(1, 2, 3)], max_new_tokens=126)
 
 
+def test_logits_that_are_not_numbers_are_noticed():
+    model, tokenizer = tiny.model("llama", attention="sdpa"), tiny.tokenizer(bos=False)
+    model.lm_head.weight.data[3] = float("nan")
+    with pytest.raises(ModelError, match="not numbers"):
+        generate(model, tokenizer, PROMPTS, max_new_tokens=2)
+
+
 def test_batched_equals_single_on_the_real_model():
     model, tokenizer = load()
-    prompts = ["The capital of France is", "Input: cat\nOutput:", "One, two, three, four,", "Q: What colour is the sky?\nA:"]
-    batched = generate(model, tokenizer, prompts, max_new_tokens=6, stop=["\n"])
-    assert batched == [generate(model, tokenizer, [prompt], max_new_tokens=6, stop=["\n"])[0] for prompt in prompts]
+    prompts = ["The capital of France is", "One, two, three, four,", "Input: cat\nOutput:", "Q: Sky?\nA:"]
+    batched = generate(model, tokenizer, prompts, max_new_tokens=4, stop=["\n"])
+    assert batched == [generate(model, tokenizer, [prompt], max_new_tokens=4, stop=["\n"])[0] for prompt in prompts]
     assert batched[0].startswith(" Paris")
     assert not any("\n" in text for text in batched)

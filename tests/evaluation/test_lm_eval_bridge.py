@@ -5,17 +5,17 @@ import json
 import peft
 import pytest
 import torch
+from tests import tiny
 
 from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.vectors.vector import InstructionVector
-from tests import tiny
 
 bridge = pytest.importorskip("instruction_vectors.evaluation.lm_eval_bridge")
 
 ROWS = [
     {"question": tiny.text(3, 7, 12, 9), "options": [tiny.text(4), tiny.text(5, 6), tiny.text(5, 7, 8)], "answer": 1},
-    {"question": tiny.text(3, 7, 12), "options": [tiny.text(9, 4), tiny.text(9), tiny.text(11)], "answer": 0},
+    {"question": tiny.text(3, 7, 12), "options": [tiny.text(10, 4), tiny.text(9), tiny.text(11)], "answer": 0},
     {"question": tiny.text(20, 21), "options": [tiny.text(1), tiny.text(2), tiny.text(3)], "answer": 2},
 ]
 COMMON = """
@@ -59,7 +59,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pair():
-    return tiny.model("llama"), tiny.tokenizer()
+    return tiny.model("llama", attention="sdpa"), tiny.tokenizer()
 
 
 def vector_of(model):
@@ -85,7 +85,7 @@ def test_results_and_rows_equal_those_of_lm_evals_own_model(folder, pair):
     for row, sample in zip(ours.rows["tiny_choice"], theirs["samples"]["tiny_choice"], strict=True):
         scores = [response[0] for response in sample["filtered_resps"]]
         assert row.row == sample["doc_id"]
-        assert row.scores == pytest.approx(scores, rel=1e-9)
+        assert row.scores == pytest.approx(scores, rel=1e-6)
         assert row.prediction == max(range(3), key=scores.__getitem__)
         assert (row.target, row.metrics["acc"]) == (sample["target"], sample["acc"])
     assert [row.prediction for row in ours.rows["tiny_written"]] == [

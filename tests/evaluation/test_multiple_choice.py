@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import tiny
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.multiple_choice import (
@@ -20,11 +21,12 @@ from instruction_vectors.evaluation.multiple_choice import (
     read_questions,
     score_questions,
 )
-from tests import tiny
 
+# No context with an answer's first tokens is another row's context: there lm-eval's cache of one-token answers reads the
+# wrong place (0.4.13).
 QUESTIONS = [
     Question(tiny.text(3, 7, 12, 9), (tiny.text(4), tiny.text(5, 6), tiny.text(5, 7, 8)), 1),
-    Question(tiny.text(3, 7, 12), (tiny.text(9, 4), tiny.text(9)), 0),
+    Question(tiny.text(3, 7, 12), (tiny.text(10, 4), tiny.text(9)), 0),
     Question(tiny.text(20, 21) + " ", (tiny.text(1), tiny.text(2), tiny.text(3), tiny.text(2, 2)), 3),
 ]
 
@@ -88,10 +90,12 @@ def test_a_missing_file_is_named(tmp_path):
         read_questions(tmp_path / "q.json")
 
 
+TEXT = st.text(max_size=3)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda x: st.lists(x, max_size=3), max_leaves=4
 )
-ROWS = st.lists(st.fixed_dictionaries({}, optional={"query": JSON, "choices": JSON, "gold": JSON}) | JSON, max_size=3)
+FIELDS = {"query": JSON | TEXT, "choices": JSON | st.lists(TEXT, max_size=4), "gold": JSON | st.integers(-1, 4)}
+ROWS = st.lists(st.fixed_dictionaries({}, optional=FIELDS) | JSON, max_size=3)
 
 
 @settings(max_examples=150, deadline=None)
@@ -99,18 +103,26 @@ ROWS = st.lists(st.fixed_dictionaries({}, optional={"query": JSON, "choices": JS
 def test_whatever_the_rows_are_they_are_read_whole_or_refused(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "fuzz.json"
     path.write_text(json.dumps(rows))
-    try:
-        questions = read_questions(path)
-    except DataError as error:
-        assert "fuzz.json" in str(error)
+    sound = bool(rows) and all(is_sound(row) for row in rows)
+    if not sound:
+        with pytest.raises(DataError, match=r"fuzz\.json"):
+            read_questions(path)
     else:
-        assert len(questions) == len(rows) > 0
-        assert all(0 <= question.gold < len(question.choices) for question in questions)
+        assert [question.gold for question in read_questions(path)] == [row["gold"] for row in rows]
+
+
+def is_sound(row):
+    """What a row must be, said once more."""
+    if not isinstance(row, dict) or not {"query", "choices", "gold"} <= set(row) or not isinstance(row["choices"], list):
+        return False
+    texts = [row["query"], *row["choices"]]
+    right = type(row["gold"]) is int and 0 <= row["gold"] < len(row["choices"])
+    return right and len(texts) > 2 and all(isinstance(text, str) and text.strip() for text in texts)
 
 
 def test_layouts():
     question = Question(" [header] A [title] B. [step] C", ("[substeps] x", "y"), 0)
-    assert cleaned(question) == ("A. B. C", [" x", "y"]) or cleaned(question)[1][1] == "y"
+    assert cleaned(question) == (" A. B. C", [" x", "y"])
     assert asked(question)[0].endswith("\nAnswer:")
     assert lettered(question) == ("Question: [header] A [title] B. [step] C\nA. [substeps] x\nB. y\nAnswer:", ["A", "B"])
     assert plain(question) == (question.query, question.choices)
@@ -145,7 +157,7 @@ def test_scores_equal_those_of_the_harness(bos, context):
     theirs = harness.loglikelihood(requests, disable_tqdm=True)
     ours = [(one.logprob, one.greedy) for row in scored for one in row]
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
-    torch.testing.assert_close([x for x, _ in ours], [x for x, _ in theirs], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close([x for x, _ in ours], [x for x, _ in theirs], rtol=1e-6, atol=1e-6)
 
 
 def test_accuracy_by_each_normalisation():

@@ -6,6 +6,7 @@ import naive
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, get_peft_model
 
 from instruction_vectors import causal_effects, mean_head_outputs
 from instruction_vectors.errors import DataError, HookError
@@ -112,6 +113,19 @@ def _narrowed(module, args, kwargs):
     query = torch.arange(mask.shape[-1])
     blocked = query[:, None] - query[None, :] >= tiny.WINDOW
     return args, {**kwargs, "attention_mask": mask.masked_fill(blocked, torch.finfo(mask.dtype).min)}
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["o_proj"]])
+def test_an_adapter_takes_part_in_the_effects_and_merging_it_changes_none(targets, tok):
+    causal_lm = tiny.model("llama", attention="sdpa")
+    wrapped = get_peft_model(causal_lm, LoraConfig(r=4, target_modules=targets, init_lora_weights=False)).eval()
+    expected = oracle("llama", causal_lm)
+    means = tiny.means("llama")
+    found = causal_effects(wrapped, tok, tiny.PROMPTS, tiny.TARGETS, means)
+    assert gap(found, expected) < 1e-6
+    assert gap(oracle("llama", tiny.shared("llama", "sdpa")), expected) > 0.1
+    merged = wrapped.merge_and_unload()
+    assert gap(causal_effects(merged, tok, tiny.PROMPTS, tiny.TARGETS, means), expected) < 1e-6
 
 
 def test_results_come_in_the_models_precision_and_progress_is_told(tok):

@@ -38,7 +38,7 @@ UNTOUCHED = (
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """The demo's settings; `size` is the dial (1.0 takes about a quarter of an hour on two cores).
+    """The demo's settings; `size` is the dial (1.0 takes about a quarter of an hour on two slow cores).
 
     Everything counted in rows or prompts grows with `size`; tasks, heads, learning rate and epochs do not.
     """
@@ -73,12 +73,17 @@ class DemoConfig:
     @property
     def test_rows(self) -> int:
         """Rows a measure of abilities stands on, a task."""
-        return self._scaled(25, 4)
+        return self._scaled(20, 4)
 
     @property
     def steering_rows(self) -> int:
-        """Test rows a task of the steering table."""
-        return self._scaled(30, 4)
+        """Test rows a task of the steering table, plain template."""
+        return self._scaled(25, 4)
+
+    @property
+    def chat_rows(self) -> int:
+        """Test rows a task of the steering table, chat template (the first of the plain table's)."""
+        return self._scaled(12, 4)
 
     @property
     def validation_rows(self) -> int:
@@ -93,9 +98,9 @@ class DemoConfig:
     @property
     def effect_prompts(self) -> int:
         """Counterfactual prompts a task that effects are measured on."""
-        return self._scaled(3, 1)
+        return self._scaled(2, 1)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, written out."""
-        counts = ("train_rows", "test_rows", "steering_rows", "validation_rows", "mean_prompts", "effect_prompts")
+        counts = ("train_rows", "test_rows", "steering_rows", "chat_rows", "validation_rows", "mean_prompts", "effect_prompts")
         return asdict(self) | {name: getattr(self, name) for name in counts}

@@ -124,7 +124,8 @@ class VectorPhase:
         names = self.config.steered
         # The control vector comes from the task half the list away, fixed before anything is measured.
         other = names[(names.index(name) + len(names) // 2) % len(names)]
-        rows = self.splits[name].test.rows[: self.config.steering_rows]
+        count = self.config.steering_rows if template.name == "plain" else self.config.chat_rows
+        rows = self.splits[name].test.rows[:count]
         own = self.vectors[name]
         table = steering(
             self.model, self.tokenizer, self.splits[name].task, rows, own=own, other=self.vectors[other],

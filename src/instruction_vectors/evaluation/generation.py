@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from instruction_vectors.errors import DataError
+from instruction_vectors.errors import DataError, ModelError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, text_config
 from instruction_vectors.models.tokens import encode
 
@@ -46,6 +46,7 @@ def generate(
 
     Raises:
         DataError: a prompt that tokenises to nothing, or does not fit into the context with its answer.
+        ModelError: logits that are not numbers (half precision overflowed, or the attention cannot read padding).
     """
     ids = [encode(tokenizer, prompt) for prompt in prompts]
     return generate_tokens(
@@ -120,6 +121,7 @@ def _write(
         top_k=None,
         eos_token_id=ends or None,
         pad_token_id=filler,
+        logits_processor=LogitsProcessorList([_Numbers()]),
         stopping_criteria=StoppingCriteriaList([_Stopped(tokenizer, stop, width)]) if stop else None,
     )
     return [_text(tokenizer, row, ends, stop) for row in output[:, width:].tolist()]
@@ -137,6 +139,13 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequence[int
     end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     text: str = tokenizer.decode(ids[:end], skip_special_tokens=True)
     return text[: min([at for s in stop if (at := text.find(s)) >= 0], default=len(text))]
+
+
+class _Numbers(LogitsProcessor):  # greedy decoding over NaN would write token 0 without a word
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if torch.isnan(scores).any():
+            raise ModelError("the model's logits are not numbers; load it in float32, or with attn_implementation='sdpa'")
+        return scores
 
 
 class _Stopped(StoppingCriteria):  # a row is done once a stop string stands in what was written
