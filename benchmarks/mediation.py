@@ -6,7 +6,7 @@ The published way (Todd et al. 2310.15213) runs a whole forward for each head an
 included. `speedup_unbatched` is its time over ours; `speedup_best_batch` that of patched copies in their best batch size,
 with logits of the last position alone. A forward's cost does not depend on which head is patched, so their time is taken on
 `--heads` heads spread over the layers and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours.
-`floor_ratio` is our time over that of the unavoidable operations (METHOD: one pass over the prefix, n_heads * L^2 / 2
+`floor_ratio` is our time over that of the unavoidable operations (one pass over the prefix, n_heads * L^2 / 2
 one-token layer passes, L * n_heads un-embeddings) at the rate this machine multiplies matrices. `memory_ratio` is our peak
 resident memory over that of one plain forward, each in a process of its own, weights included.
 """

@@ -1,11 +1,10 @@
 """Rank classification against lm-evaluation-harness: the same rows, the same model, the same process.
 
-    python benchmarks/scoring.py --json --rows 40
+    python benchmarks/scoring.py --json --data-dir DATA --rows 40
 
 HellaSwag, ARC-easy, and CommonsenseQA under letters (single-token options), SmolLM2-135M-Instruct in float32. lm-eval's
 `HFLM` runs at the batch size that is fastest for it on a few of the rows. Runs alternate, the fastest of each counts. Data:
-`eval/{hellaswag,arc_easy,commonsense_qa}.json` in `--data-dir` (`{"query", "choices", "gold"}` rows), by default a
-`shared/data` folder beside the repository.
+`eval/{hellaswag,arc_easy,commonsense_qa}.json` in `--data-dir` (`{"query", "choices", "gold"}` rows).
 """
 
 import argparse
@@ -138,9 +137,8 @@ def _table(result: dict[str, Any]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--data-dir", type=Path, default=beside, help="folder with eval/*.json (default: ../shared/data)")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with eval/*.json")
     parser.add_argument("--rows", type=int, default=40, help="rows of each task (default: 40)")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each, the fastest counts (default: 2)")
     return parser.parse_args()

@@ -51,9 +51,10 @@ def demo(size: float, seed: int, out: Path, as_json: bool) -> None:
       iv demo --size 0.2 --out runs/quick
     """
     _quiet()
+    from instruction_vectors.continual.stage import StageConfig
     from instruction_vectors.demo import DemoConfig, run_demo
 
-    results = run_demo(DemoConfig(size=size, seed=seed), out)
+    results = run_demo(DemoConfig(size=size, seed=seed, stage=StageConfig(seed=seed)), out)
     if as_json:
         click.echo(json.dumps(results))
     else:
@@ -190,10 +191,10 @@ def _task_summary(task: Any, rows: bool) -> dict[str, Any]:
 @click.argument("task")
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the vector.")
-@click.option("--heads", "k", default=10, show_default=True, help="How many heads.")
-@click.option("--prompts", default=25, show_default=True, help="Prompts to average over.")
-@click.option("--shots", default=5, show_default=True, help="Shots a prompt.")
-@click.option("--effect-prompts", default=8, show_default=True, help="Prompts to find the heads on.")
+@click.option("--heads", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many heads.")
+@click.option("--prompts", type=click.IntRange(min=1), default=25, show_default=True, help="Prompts to average over.")
+@click.option("--shots", type=click.IntRange(min=0), default=5, show_default=True, help="Shots a prompt.")
+@click.option("--effect-prompts", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts to find the heads on.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the vector's config.json.")
 def extract(

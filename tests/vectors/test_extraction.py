@@ -7,6 +7,7 @@ import torch
 from instruction_vectors import Example, Task, extract, mean_head_outputs, top_heads
 from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.tasks.prompts import check_answers
 from instruction_vectors.vectors.extraction import demonstrations
 
 PROMPTS = [*tiny.PROMPTS, tiny.PROMPTS[1], tiny.text(3, 7), tiny.PROMPTS[0]]
@@ -117,3 +118,17 @@ def test_demonstrations_never_show_their_own_query():
         query = text.split("Input: ")[-1].split("\n")[0]
         assert f"Input: {query}\nOutput:{target}" not in text
         assert text.count("Output:") == 6
+
+
+def test_an_answer_that_tokenises_to_nothing_is_named_with_its_row() -> None:
+    class Forgetful:
+        """A tokenizer that knows nothing of one word."""
+
+        bos_token = None
+
+        def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+            return {"input_ids": [ord(c) for c in text.replace(" ghost", "")]}
+
+    task = Task("made", ("Do it.",), (Example("a", "b"), Example("c", "ghost")), sources=("made.jsonl",))
+    with pytest.raises(DataError, match=r"'made' \(made.jsonl\), row 2: the answer ' ghost' tokenises to nothing"):
+        check_answers(Forgetful(), task)

@@ -1,6 +1,6 @@
 """What a vector does: accuracy for x, x + c, x + θ, x + c + θ, against another task's vector and a random one.
 
-(Todd et al. 2310.15213, Table 2; Jiang et al. 2406.12227, Figure 4; controls of METHOD §3.)
+(Todd et al. 2310.15213, Table 2; Jiang et al. 2406.12227, Figure 4.)
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def steering(
     """First-token and exact accuracy of the six conditions, with Wilson intervals.
 
     Rows whose answer begins with the input's first token are set apart under `copying`: there a model that copies would
-    score (METHOD §11).
+    score.
     """
     edits = {name: intervention.edit(model, v) for name, v in (("own", own), ("other", other), ("random", random))}
     plan = {

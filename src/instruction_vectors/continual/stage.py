@@ -23,7 +23,7 @@ Penalty = Callable[[], Tensor | None]
 class StageConfig:
     """How one task is trained on.
 
-    Defaults: LoRA r = 8 on the query and value projections, AdamW with weight decay 1e-4 (METHOD §5, likely the authors'
+    Defaults: LoRA r = 8 on the query and value projections, AdamW with weight decay 1e-4 (likely the authors'
     setting); batch 8 and the learning rate are for models of about 10^8 parameters.
     """
 

@@ -56,8 +56,8 @@ class DemoConfig:
     guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
 
     def __post_init__(self) -> None:
-        if not 0 < self.size <= 10:
-            raise IVError(f"size must lie above 0 and at most at 10, got {self.size}")
+        if not 0 < self.size <= 3:
+            raise IVError(f"size must lie above 0 and at most at 3, got {self.size}")
         overlap = set(self.sequence) & set(self.untouched)
         if overlap:
             raise IVError(f"tasks {sorted(overlap)} are both trained on and called untouched")
@@ -67,7 +67,7 @@ class DemoConfig:
 
     @property
     def train_rows(self) -> int:
-        """Training rows a task."""
+        """Training rows a task, as far as it has them."""
         return self._scaled(200, 8)
 
     @property

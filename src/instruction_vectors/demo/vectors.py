@@ -1,5 +1,6 @@
 """First half of the demo: causal heads, instruction vectors, and what they do."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from instruction_vectors.demo.config import DemoConfig
 from instruction_vectors.evaluation.scoring import score_prompts
 from instruction_vectors.evaluation.statistics import bootstrap_interval
 from instruction_vectors.files import write_atomic
+from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import Task, load_task
 from instruction_vectors.tasks.prompts import PLAIN, Template, instructed
@@ -78,10 +80,13 @@ class VectorPhase:
     def make_vectors(self) -> dict[str, InstructionVector]:
         """One vector a task over the universal heads, saved as artefacts."""
         self.vectors = {}
+        self.fingerprint = model_fingerprint(self.model)
         for name, split in self.splits.items():
             metadata = {
                 "architecture": type(self.model).__name__,
                 "model": self.config.model,
+                "model_fingerprint": self.fingerprint,
+                "template": PLAIN.name,
                 "task": name,
                 "instruction": split.task.instruction,
                 "task_fingerprint": split.task.fingerprint,
@@ -129,7 +134,7 @@ class VectorPhase:
         own = self.vectors[name]
         table = steering(
             self.model, self.tokenizer, self.splits[name].task, rows, own=own, other=self.vectors[other],
-            random=own.random_like(self.config.seed), intervention=self.intervention, template=template,
+            random=own.random_like(_seed(self.config.seed, name)), intervention=self.intervention, template=template,
         )  # fmt: skip
         return table | {"other_task": other, "scale": self.intervention.scale}
 
@@ -156,3 +161,8 @@ class VectorPhase:
 
         self.ledger.step(f"means/{name}", compute)
         return safetensors.torch.load_file(path)["means"]
+
+
+def _seed(seed: int, name: str) -> int:
+    """A seed of its own for every task, so that their random controls are independent draws."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])

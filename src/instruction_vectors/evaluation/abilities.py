@@ -57,7 +57,7 @@ def measure(
 
     `in_context` and `zero_shot`: 1 where greedy decoding writes the whole answer, else 0. `knowledge` and `instruction`:
     rank classification over the same options (raw log-likelihood sums), chance-corrected, `(hit - chance)/(1 - chance)`,
-    for the bare cloze and the instructed prompt of the same rows (METHOD §1); left out where a task has no cloze.
+    for the bare cloze and the instructed prompt of the same rows; left out where a task has no cloze.
     """
     measured: Rows = {}
     for form in forms:

@@ -1,4 +1,4 @@
-"""What a sequence of tasks did to a model: the matrix of scores and the measures read off it (METHOD §8).
+"""What a sequence of tasks did to a model: the matrix of scores and the measures read off it.
 
 `a_{i,j}` is the score on task j after learning task i, tasks counted from 1, row 0 the model before any training (M0).
 """

@@ -2,7 +2,7 @@
 
 From the row-by-row results of `abilities.measure`: K = knowledge probability, the chance-corrected rank-classification
 accuracy of the bare cloze; I = instruction probability, the same of the instructed prompt, over the same options
-(METHOD §1; Jiang et al. 2406.12227, Figures 2 and 3). The instruction score is what is known times how far it is told on
+(Jiang et al. 2406.12227, Figures 2 and 3). The instruction score is what is known times how far it is told on
 request, I = K F with F = I / K; so a drop from before (0) to after (1) is
 
     I_0 - I_1 = F_0 (K_0 - K_1)  +  (F_0 - F_1) K_1        F_0 = I_0 / K_0

@@ -277,7 +277,7 @@ def rank(options: Sequence[Score], by: Normalisation = "sum") -> int:
 
 
 def chance_corrected(accuracy: float, chance: float) -> float:
-    """`(acc - chance) / (1 - chance)`: 0 for guessing, 1 for always right (METHOD §1).
+    """`(acc - chance) / (1 - chance)`: 0 for guessing, 1 for always right.
 
     Raises:
         DataError: a chance of 1, where there was only one option.

@@ -34,7 +34,7 @@ def tolerance(dtype: torch.dtype) -> float:
 class Anatomy:
     """The attention heads of one model.
 
-    A head's output `z_{lj}` is query head j's slice of the input of `o_proj` at layer l (METHOD: Todd et al. 2310.15213,
+    A head's output `z_{lj}` is query head j's slice of the input of `o_proj` at layer l (Todd et al. 2310.15213,
     §2.1). Layers are counted among the layers that have attention; `layer_numbers` maps them to the model's own count.
     """
 

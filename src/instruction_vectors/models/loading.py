@@ -85,6 +85,8 @@ def load(
             )
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(source)
+    # What is made from the model names it as the user did, not by its place in a cache.
+    model.config._name_or_path = name_or_path
     if adapter is not None:
         from peft import PeftModel
 
@@ -134,18 +136,26 @@ def _base_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _converted(name: str, packaged: PackagedModel) -> Path:
     """Folder of the de-quantised model, made on first use and checked at every one."""
     folder = cache_dir() / name
-    if (folder / "manifest.json").exists():
+    if folder.exists():
         if _intact(folder):
             return folder
         logger.warning("%s is damaged; converting the model again", folder)
-        shutil.rmtree(folder)
     source = _package_file(name, packaged)
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir()))
+    try:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir()))
+    except OSError as error:
+        raise ModelError(
+            f"cannot write the model cache {cache_dir()} ({error.strerror}); set INSTRUCTION_VECTORS_CACHE to a folder that can be"
+        ) from error
     try:
         _convert(source, packaged, work)
-        with contextlib.suppress(OSError):  # another process may have finished first: its result is the same
+        # Another process may have finished first: its result is the same.
+        if not _intact(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             work.rename(folder)
+    except OSError as error:
+        raise ModelError(f"could not keep the converted model in {folder} ({error.strerror}); free some space") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder

@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.errors import DataError
+from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.tasks.task import Example, Task
 
 
@@ -39,7 +41,7 @@ class Template(Protocol):
 class PlainTemplate:
     """`c` newline `Input: x` newline `Output:`, one block a shot.
 
-    `repeat_instruction` gives every shot the instruction (`[(x_1, c, y_1) ... x_n, c]`, METHOD §2); else it stands once.
+    `repeat_instruction` gives every shot the instruction (`[(x_1, c, y_1) ... x_n, c]`); else it stands once.
     """
 
     repeat_instruction: bool = False
@@ -116,7 +118,7 @@ def counterfactual(
     template: Template = PLAIN,
     seed: int | str = 0,
 ) -> Prompt:
-    """The prompt `p̂` that no longer says what to do (METHOD §2.3).
+    """The prompt `p̂` that no longer says what to do.
 
     `shuffle_and_drop` shuffles the shots' answers and drops the instruction (the papers'); `shuffle` and `drop` do one
     of the two; `zero_shot` is the bare input.
@@ -133,5 +135,15 @@ def counterfactual(
 
 
 def cloze(task: Task, row: Example, wording: int = 0) -> Prompt:
-    """The knowledge form of a row: no instruction, the answer is simply the next words (METHOD §1)."""
+    """The knowledge form of a row: no instruction, the answer is simply the next words."""
     return Prompt(task.knowledge[wording % len(task.knowledge)].replace("{input}", row.input), f" {row.output}")
+
+
+def check_answers(tokenizer: PreTrainedTokenizerBase, task: Task, template: Template = PLAIN) -> None:
+    """Raise DataError, with task, source and row, if an answer tokenises to nothing."""
+    for number, row in enumerate(task.rows, start=1):
+        prompt = instructed(task, row, template=template)
+        try:
+            encode_pair(tokenizer, prompt.text, prompt.target)
+        except DataError as error:
+            raise DataError(f"task {task.name!r} ({', '.join(task.sources) or 'made in code'}), row {number}: {error}") from error

@@ -30,7 +30,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """Rows under one instruction `c` (METHOD §1, Figure 2 of Jiang et al. 2406.12227).
+    """Rows under one instruction `c` (Figure 2 of Jiang et al. 2406.12227).
 
     Attributes:
         name: short name, unique in its benchmark.

@@ -18,7 +18,7 @@ class IVGuidanceConfig:
         sign: whether the student's vector is added (+1), subtracted (-1) or left out (0). The authors' work has both
             signs; here + keeps more (docs/reproducibility.md).
         mode: how vectors are added, to student and teacher. `distributed` is the authors' code's.
-        kl_weight: λ; 1 in the code of [IV]'s time.
+        kl_weight: λ; 1 in the code of Jiang et al. 2406.12227's time.
         kl_positions: `last_input` compares the two where the answer begins, `answer` at every answer token.
         kl_direction: KL(student‖teacher) in the authors' code, the reverse in the text.
         temperature: 2 in the authors' code.

@@ -1,4 +1,4 @@
-"""How strongly the vector is added to the student as training goes on: s(p), p from 0 to 1 (METHOD §5)."""
+"""How strongly the vector is added to the student as training goes on: s(p), p from 0 to 1."""
 
 import math
 from typing import Literal

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads
+from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.models.tokens import encode
 from instruction_vectors.models.tree import TokenTree, chunks
-from instruction_vectors.tasks.prompts import PLAIN, Template, counterfactual, draw_shots, instructed
+from instruction_vectors.tasks.prompts import PLAIN, Template, check_answers, counterfactual, draw_shots, instructed
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.mediation import causal_effects
 from instruction_vectors.vectors.vector import Head, InstructionVector
@@ -51,7 +52,7 @@ def mean_head_outputs(
                 anatomy.backbone(**tree.model_inputs(anatomy))
             # Captured rows stand in node order; a node that ends several prompts counts once for each.
             rows = torch.searchsorted(ends.unique(), ends).to(anatomy.device)
-            total += torch.stack([layer[rows].double().sum(0).cpu() for layer in captured])
+            total += torch.stack([layer[rows].cpu().double().sum(0) for layer in captured])
     return (total / len(ids)).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
 
 
@@ -71,7 +72,7 @@ def top_heads(effects: Float[Tensor, "*prompt layer head"], k: int) -> tuple[Hea
 def demonstrations(
     task: Task, *, prompts: int, shots: int, contexts: int | None = None, template: Template = PLAIN, seed: int = 0
 ) -> list[tuple[str, str]]:
-    """Few-shot prompts under the instruction, with their answers' text: `[(x_1, c, y_1) ... x_i, c]` (METHOD §2.2).
+    """Few-shot prompts under the instruction, with their answers' text: `[(x_1, c, y_1) ... x_i, c]`.
 
     Args:
         task: rows to draw shots and queries from (training rows only).
@@ -104,7 +105,7 @@ def head_effects(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Float[Tensor, "prompt layer head"]:
-    """Causal effects of all heads on a task's counterfactual prompts (METHOD §2.3, §2.4)."""
+    """Causal effects of all heads on a task's counterfactual prompts."""
     built = []
     for number, query in enumerate(draw_shots(task, prompts, seed=f"effects/{seed}")):
         context = draw_shots(task, shots, exclude=query, seed=f"effects/{seed}/{number}")
@@ -137,7 +138,7 @@ def extract(
         heads: the causal heads, if already known (universal heads over many tasks); else found here.
         k: how many heads to keep otherwise (10 in the papers, for 7B).
         prompts: prompts to average over, N.
-        shots: shots a prompt, n (10 in [FVG]; fewer fit small models).
+        shots: shots a prompt, n (10 in Jiang et al. 2502.11019; fewer fit small models).
         contexts: how many different sets of shots the prompts share (see `demonstrations`).
         effect_prompts: counterfactual prompts to find the heads on.
         layer: where a summed intervention would go.
@@ -147,10 +148,12 @@ def extract(
 
     Raises:
         VectorError: k larger than the number of heads, or a head that does not exist.
+        DataError: an answer that tokenises to nothing, with its row.
     """
     anatomy = anatomy_of(model)
     if heads is None and not 1 <= k <= anatomy.n_layers * anatomy.n_heads:
         raise VectorError(f"k = {k}, but the model has {anatomy.n_layers * anatomy.n_heads} heads")
+    check_answers(tokenizer, task, template)
     built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, template=template, seed=seed)
     means = mean_head_outputs(model, tokenizer, [text for text, _ in built])
     if heads is None:
@@ -161,6 +164,7 @@ def extract(
     metadata = {
         "architecture": type(anatomy.causal_lm).__name__,
         "model": getattr(anatomy.causal_lm.config, "_name_or_path", ""),
+        "model_fingerprint": model_fingerprint(model),
         "task": task.name,
         "instruction": task.instruction,
         "task_fingerprint": task.fingerprint,

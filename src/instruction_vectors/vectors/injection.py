@@ -1,6 +1,6 @@
 """Adding an instruction vector to a running model, at the right token.
 
-Modes (METHOD §3), α being `scale`:
+Modes, α being `scale`:
 
 - `distributed`: `z_{lj} ← z_{lj} + α h̄_{lj}^c` at each head of S, before `o_proj`;
 - `summed`: `h_l ← h_l + α θ_c` in the residual stream after the vector's layer;

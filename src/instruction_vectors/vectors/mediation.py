@@ -51,7 +51,7 @@ def causal_effects(
     Args:
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.
-        prompts: counterfactual prompts (METHOD: shots with shuffled labels, no instruction).
+        prompts: counterfactual prompts (shots with shuffled labels, no instruction).
         targets: the right answers, each with its leading space; the first token of each is measured.
         mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction (`mean_head_outputs`).
         measure: a difference of probabilities (the papers') or of log-probabilities.

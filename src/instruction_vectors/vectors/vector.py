@@ -120,7 +120,7 @@ class InstructionVector:
         return self + other * -1.0
 
     def cosine(self, other: "InstructionVector") -> float:
-        """Cosine of the two summed vectors (METHOD §4)."""
+        """Cosine of the two summed vectors."""
         return float(torch.cosine_similarity(self.summed, other.summed, dim=0))
 
     def random_like(self, seed: int = 0) -> "InstructionVector":

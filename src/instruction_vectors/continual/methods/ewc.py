@@ -19,7 +19,7 @@ class EWC(Method):
     r"""Sequential LoRA with $\frac{\lambda}{2} \sum_i F_i (\theta_i - \theta_i^*)^2$ (Kirkpatrick et al. 1612.00796, eq. 3).
 
     F is the diagonal Fisher information at the optimum of each finished task, the mean of *per-example* squared gradients,
-    summed over tasks; θ* is the last optimum. λ = 4,000 in [FVG].
+    summed over tasks; θ* is the last optimum. λ = 4,000 in Jiang et al. 2502.11019.
     """
 
     name = "ewc"

@@ -8,7 +8,7 @@ from instruction_vectors.models.anatomy import anatomy_of
 
 
 class FrozenBottom(Method):
-    """Sequential LoRA on the upper `1 - share` of the layers; what lies below stays as it was (METHOD §5, controls)."""
+    """Sequential LoRA on the upper `1 - share` of the layers; what lies below stays as it was (controls)."""
 
     name = "frozen_bottom"
     source = "control of IV-guided training"

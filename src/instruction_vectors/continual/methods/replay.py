@@ -12,7 +12,7 @@ from instruction_vectors.files import read_json, write_json
 
 
 class Replay(Method):
-    """Sequential LoRA with `memory` rows of each earlier task mixed in (InsCL and [FVG] keep 30 to 50)."""
+    """Sequential LoRA with `memory` rows of each earlier task mixed in (InsCL and Jiang et al. 2502.11019 keep 30 to 50)."""
 
     name = "replay"
     source = "Chaudhry et al. 1902.10486"
