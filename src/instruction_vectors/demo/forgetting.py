@@ -97,7 +97,7 @@ class ForgettingPhase:
         return summary | {"n": counts, "intervals": intervals}
 
     def _grid(self, label: str, model: nn.Module) -> dict[str, Any]:
-        """Zero-shot accuracy of the untouched tasks for x, x + c, x + θ, x + c + θ, θ from M0 (Figure 4 of Jiang et al. 2406.12227)."""
+        """Zero-shot accuracy of the untouched tasks for x, x + c, x + θ, x + c + θ (Jiang et al. 2406.12227, Figure 4)."""
         groups: dict[str, list[list[float]]] = {"x": [], "x+c": [], "x+iv": [], "x+c+iv": []}
         with track(f"Hypothesis grid {label}", len(self.config.untouched), "task") as advance:
             for done, name in enumerate(self.config.untouched, start=1):

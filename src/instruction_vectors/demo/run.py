@@ -22,7 +22,7 @@ from instruction_vectors.tasks.prompts import ChatTemplate
 from instruction_vectors.tasks.task import check_disjoint
 
 WHY = (
-    "The learning rate, {rate:g}, is the higher of the two that the method's authors likely used (1e-3 on LONG, 1e-4 on TRACE and "
+    "The learning rate, {rate:g}, is the higher of two that the method's authors likely used (1e-3 on LONG, 1e-4 on TRACE and "
     "FUNC); {epochs} epochs, the batch of {batch} and the number of rows are chosen to fit a quarter of an hour. How much is "
     "forgotten hangs on all of them, and a gentler training forgets less, guided or not. This demo shows one point of that "
     "front, not the front."

@@ -146,7 +146,7 @@ def _converted(name: str, packaged: PackagedModel) -> Path:
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir()))
     except OSError as error:
         raise ModelError(
-            f"cannot write the model cache {cache_dir()} ({error.strerror}); set INSTRUCTION_VECTORS_CACHE to a folder that can be"
+            f"cannot write the model cache {cache_dir()} ({error.strerror}); set INSTRUCTION_VECTORS_CACHE to another folder"
         ) from error
     try:
         _convert(source, packaged, work)

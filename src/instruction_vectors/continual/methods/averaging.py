@@ -10,7 +10,9 @@ from instruction_vectors.continual.method import Method
 
 
 class Averaging(Method):
-    """Sequential LoRA measured at `(1 - share) W + share W_0` (WiSE-FT, Wortsman et al. 2109.01903; share 0.2 in Jiang et al. 2502.11019).
+    """Sequential LoRA measured at `(1 - share) W + share W_0` (WiSE-FT, Wortsman et al. 2109.01903).
+
+    The share 0.2 is that of Jiang et al. 2502.11019.
 
     An adapter's change of a weight is linear in its scaling, so the average is exact; training goes on from `W`.
     """
