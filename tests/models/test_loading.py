@@ -151,6 +151,7 @@ def test_a_converted_model_is_not_converted_again(cached):
         rewrite_manifest,
         flip_last_byte,
         lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
         lambda folder: (folder / "manifest.json").write_text("{"),
         lambda folder: (folder / "manifest.json").write_text("[]"),
     ],

@@ -140,6 +140,7 @@ def _converted(name: str, packaged: PackagedModel) -> Path:
         if _intact(folder):
             return folder
         logger.warning("%s is damaged; converting the model again", folder)
+        shutil.rmtree(folder)
     source = _package_file(name, packaged)
     try:
         cache_dir().mkdir(parents=True, exist_ok=True)
@@ -152,7 +153,6 @@ def _converted(name: str, packaged: PackagedModel) -> Path:
         _convert(source, packaged, work)
         # Another process may have finished first: its result is the same.
         if not _intact(folder):
-            shutil.rmtree(folder, ignore_errors=True)
             work.rename(folder)
     except OSError as error:
         raise ModelError(f"could not keep the converted model in {folder} ({error.strerror}); free some space") from error
