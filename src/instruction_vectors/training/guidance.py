@@ -54,22 +54,10 @@ class IVGuidance:
         )
         self.reference = reference
         self.last_parts: dict[str, float] = {}
-        self._until_backward: ExitStack | None = None
         model = self.model  # type: ignore[attr-defined]
         for each in self.vectors.values():
             each.check_fits(model)
         self.teacher = self._make_teacher(model) if self.vectors and self.guidance.kl_weight > 0 else None
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """One forward and backward pass; the student's vector stays on through both.
-
-        Activation checkpointing runs layers again in the backward pass, and must run the same ones.
-        """
-        with ExitStack() as self._until_backward:
-            try:
-                return super().training_step(*args, **kwargs)
-            finally:
-                self._until_backward = None
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -86,9 +74,7 @@ class IVGuidance:
         scale = config.sign * scale_at(self._progress(), config.schedule) if self.vectors else 0.0
         asked = targets.answers if config.kl_positions == "last_input" else targets.rows
         teacher = self.teacher.logits(inputs, targets, asked) if self.teacher is not None else None
-        with ExitStack() as here:
-            (self._until_backward or here).enter_context(self._steered(model, targets.starts, scale))
-            here.enter_context(head_at(anatomy_of(model), targets.places))
+        with self._steered(model, targets.starts, scale), head_at(anatomy_of(model), targets.places):
             outputs = model(**model_inputs(inputs))
         logits = outputs.logits[0]
         loss = language_model_loss(logits[targets.rows], targets.tokens, window)
