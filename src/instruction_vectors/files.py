@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
         DataError: missing, not UTF-8, or not JSON, with the place.
     """
     try:
-        return json.loads(_text(path))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists nested thousands deep
@@ -52,7 +52,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: missing, not UTF-8, a line that is not a JSON object.
     """
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -66,7 +66,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A whole text file.
+
+    Raises:
+        DataError: missing, cannot be read, or not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -12,7 +12,7 @@ from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods.sequential import Sequential
 from instruction_vectors.demo.config import DemoConfig
 from instruction_vectors.demo.vectors import Splits
-from instruction_vectors.evaluation.abilities import FORMS, Probe, Rows, measure
+from instruction_vectors.evaluation.abilities import FORMS, Probe, measure
 from instruction_vectors.evaluation.scoring import Edit, score_prompts
 from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means
 from instruction_vectors.progress import track
@@ -119,6 +119,3 @@ class ForgettingPhase:
         hits = [float(bool(s.exact)) for s in scores]
         order = ("x", "x+iv", "x+c", "x+c+iv")
         return {condition: hits[i * count : (i + 1) * count] for i, condition in enumerate(order)}
-
-
-__all__ = ["ARMS", "ForgettingPhase", "Rows"]

@@ -19,7 +19,7 @@ from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import Task, load_task
 from instruction_vectors.tasks.prompts import PLAIN, Template, instructed
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, top_heads
+from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance, top_heads
 from instruction_vectors.vectors.vector import InstructionVector
 
 
@@ -80,21 +80,12 @@ class VectorPhase:
     def make_vectors(self) -> dict[str, InstructionVector]:
         """One vector a task over the universal heads, saved as artefacts."""
         self.vectors = {}
-        self.fingerprint = model_fingerprint(self.model)
+        fingerprint = model_fingerprint(self.model)
         for name, split in self.splits.items():
-            metadata = {
-                "architecture": type(self.model).__name__,
-                "model": self.config.model,
-                "model_fingerprint": self.fingerprint,
-                "template": PLAIN.name,
-                "task": name,
-                "instruction": split.task.instruction,
-                "task_fingerprint": split.task.fingerprint,
-                "position": "last input token",
-                "prompts": self.config.mean_prompts,
-                "shots": self.config.shots,
-                "seed": self.config.seed,
-            }
+            metadata = provenance(
+                self.model, fingerprint, split.task, template=PLAIN, prompts=self.config.mean_prompts, shots=self.config.shots,
+                seed=self.config.seed,
+            )  # fmt: skip
             vector = InstructionVector.from_means(self.model, self.means[name], self.heads, metadata=metadata)
             vector.save_pretrained(self.ledger.folder / "vectors" / name)
             self.vectors[name] = vector

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from instruction_vectors.errors import DataError, ModelError
-from instruction_vectors.models.anatomy import Anatomy, anatomy_of, text_config
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, text_config
 from instruction_vectors.models.tokens import encode
 
 PrefillEdit = Callable[[Literal["prefill_end"]], AbstractContextManager[None]]
@@ -77,9 +77,7 @@ def generate_tokens(
     stop = [s for s in stop if s]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     texts = [""] * len(prompts)
-    training = anatomy.causal_lm.training
-    anatomy.causal_lm.eval()
-    try:
+    with evaluating(anatomy.causal_lm):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             with edit("prefill_end") if edit else nullcontext():
@@ -88,8 +86,6 @@ def generate_tokens(
                 texts[index] = text
             if progress:
                 progress(start + len(batch))
-    finally:
-        anatomy.causal_lm.train(training)
     return texts
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks, packs
 from instruction_vectors.tasks.prompts import Prompt
@@ -133,17 +133,13 @@ def score_tokens(
     ]
     results: list[list[Score | None]] = [[None] * len(row) for row in pairs]
     done = 0
-    training = anatomy.causal_lm.training
-    anatomy.causal_lm.eval()
-    try:
+    with evaluating(anatomy.causal_lm):
         for group in _groups(anatomy, flat, max_nodes):
             for pair, values in zip(group, _score_group(anatomy, group, ends_word, edits), strict=True):
                 results[pair.row][pair.column] = Score(**values, characters=characters[pair.row][pair.column])
             done += len(group)
             if progress:
                 progress(round(len(pairs) * done / len(flat)))
-    finally:
-        anatomy.causal_lm.train(training)
     return results  # type: ignore[return-value]  # every place was filled
 
 

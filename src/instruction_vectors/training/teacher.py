@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from instruction_vectors.models.anatomy import Anatomy
+from instruction_vectors.models.anatomy import Anatomy, evaluating
 from instruction_vectors.training.targets import Targets, model_inputs
 
 Key = tuple[str, tuple[int, ...], bytes]
@@ -56,14 +56,8 @@ class Teacher:
 
     def _run(self, batch: Mapping[str, Any], targets: Targets) -> Float[Tensor, "batch seq hidden"]:
         self.forwards += 1
-        causal_lm = self.anatomy.causal_lm
-        training = causal_lm.training
-        causal_lm.eval()
-        try:
-            with self._view(), self._steer(targets.starts):
-                return self.anatomy.backbone(**model_inputs(batch))[0]
-        finally:
-            causal_lm.train(training)
+        with evaluating(self.anatomy.causal_lm), self._view(), self._steer(targets.starts):
+            return self.anatomy.backbone(**model_inputs(batch))[0]
 
 
 def _keys(batch: Mapping[str, Any], targets: Targets, rows: Tensor, columns: Tensor) -> list[Key]:

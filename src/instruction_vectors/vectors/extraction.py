@@ -1,6 +1,7 @@
 """From prompts to an instruction vector: mean head outputs, causal heads, the vector."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -161,18 +162,26 @@ def extract(
             model, tokenizer, task, means, prompts=effect_prompts, shots=shots, template=template, seed=seed, progress=progress
         )
         heads = top_heads(effects, k)
-    metadata = {
-        "architecture": type(anatomy.causal_lm).__name__,
-        "model": getattr(anatomy.causal_lm.config, "_name_or_path", ""),
-        "model_fingerprint": model_fingerprint(model),
+    metadata = provenance(model, model_fingerprint(model), task, template=template, prompts=len(built), shots=shots, seed=seed)
+    return InstructionVector.from_means(model, means, tuple(heads), layer=layer, metadata=metadata)
+
+
+def provenance(
+    model: nn.Module, fingerprint: str, task: Task, *, template: Template, prompts: int, shots: int, seed: int
+) -> dict[str, Any]:
+    """What a vector's `config.json` records of its making; `fingerprint` is the model's (`model_fingerprint`)."""
+    causal_lm = anatomy_of(model).causal_lm
+    return {
+        "architecture": type(causal_lm).__name__,
+        "model": getattr(causal_lm.config, "_name_or_path", ""),
+        "model_fingerprint": fingerprint,
         "task": task.name,
         "instruction": task.instruction,
         "task_fingerprint": task.fingerprint,
         "position": "last input token",
         "template": template.name,
-        "prompts": len(built),
+        "prompts": prompts,
         "shots": shots,
         "seed": seed,
         "instruction_vectors": __version__,
     }
-    return InstructionVector.from_means(model, means, tuple(heads), layer=layer, metadata=metadata)

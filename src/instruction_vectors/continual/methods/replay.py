@@ -1,6 +1,5 @@
 """Replay: some rows of every earlier task are trained on again."""
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ class Replay(Method):
     def save(self, folder: Path) -> None:
         """The adapter and the memory."""
         super().save(folder)
-        write_json(folder / "memory.json", json.loads(json.dumps(self.kept)))
+        write_json(folder / "memory.json", self.kept)
 
     def restore(self, base: nn.Module, folder: Path) -> None:
         """The adapter and the memory."""

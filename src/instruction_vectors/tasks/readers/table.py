@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_text
 from instruction_vectors.tasks.readers.rows import checked
 from instruction_vectors.tasks.readers.table_rows import table_rows
 from instruction_vectors.tasks.task import Example, Task
@@ -64,13 +65,7 @@ def read_table_task(path: Path) -> Task:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        value = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
