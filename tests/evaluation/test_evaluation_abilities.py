@@ -59,6 +59,12 @@ def test_both_forms_are_rank_classifications_over_the_same_options_corrected_for
     assert measured == pytest.approx(expected, abs=1e-12)
 
 
+def test_forms_measured_together_equal_forms_measured_apart(model, tokenizer):
+    probe = Probe.of(TASK, 8, reserve=4)
+    together = measure(model, tokenizer, probe)
+    assert together == {form: measure(model, tokenizer, probe, [form])[form] for form in FORMS}
+
+
 def test_the_forms_can_disagree_and_both_outcomes_occur(model, tokenizer):
     probe = Probe.of(TASK, 12, reserve=0)
     measured = measure(model, tokenizer, probe, ["knowledge", "instruction"])

@@ -125,6 +125,16 @@ def test_exact_is_true_for_what_greedy_decoding_writes_and_for_nothing_else(mode
     assert all(s.first_token for options in scored for s in options)
 
 
+def test_exact_may_be_asked_for_some_prompts_only(model, tokenizer):
+    whole = score(model, tokenizer, PROMPTS, ANSWERS, exact=True)
+    some = score(model, tokenizer, PROMPTS, ANSWERS, exact=[i % 2 == 0 for i in range(len(PROMPTS))])
+    assert [[s.exact for s in row] for row in some] == [
+        [s.exact if i % 2 == 0 else None for s in row] for i, row in enumerate(whole)
+    ]
+    with pytest.raises(DataError, match="6 prompts but 1 values of exact"):
+        score(model, tokenizer, PROMPTS, ANSWERS, exact=[True])
+
+
 def test_exact_is_left_open_when_not_asked_for(model, tokenizer):
     assert score(model, tokenizer, PROMPTS[:1], [[" w7"]])[0][0].exact is None
 

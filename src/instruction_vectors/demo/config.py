@@ -73,7 +73,7 @@ class DemoConfig:
     @property
     def test_rows(self) -> int:
         """Rows a measure of abilities stands on, a task."""
-        return self._scaled(20, 4)
+        return self._scaled(16, 4)
 
     @property
     def steering_rows(self) -> int:
@@ -83,7 +83,7 @@ class DemoConfig:
     @property
     def chat_rows(self) -> int:
         """Test rows a task of the steering table, chat template (the first of the plain table's)."""
-        return self._scaled(12, 4)
+        return self._scaled(10, 4)
 
     @property
     def validation_rows(self) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.evaluation.scoring import Edit, chance_corrected, rank, score, score_prompts
+from instruction_vectors.evaluation.scoring import Edit, Score, chance_corrected, rank, score
 from instruction_vectors.tasks.prompts import PLAIN, Prompt, Template, cloze, draw_shots, instructed
 from instruction_vectors.tasks.task import Example, Task
 
@@ -59,39 +59,59 @@ def measure(
     rank classification over the same options (raw log-likelihood sums), chance-corrected, `(hit - chance)/(1 - chance)`,
     for the bare cloze and the instructed prompt of the same rows; left out where a task has no cloze.
     """
-    measured: Rows = {}
-    for form in forms:
-        if form in ("in_context", "zero_shot"):
-            prompts = _prompts(probe, probe.shots if form == "in_context" else 0, template)
-            scores = score_prompts(model, tokenizer, prompts, exact=True, edit=edit)
-            measured[form] = [float(bool(s.exact)) for s in scores]
-        elif probe.task.knowledge:
-            measured[form] = _rank_classification(model, tokenizer, probe, form, template, edit)
-    return measured
-
-
-def _prompts(probe: Probe, shots: int, template: Template) -> list[Prompt]:
-    contexts = [draw_shots(probe.demonstrations, shots, seed=f"probe/{k}") for k in range(probe.contexts)]
-    return [
-        instructed(probe.task, row, shots=contexts[i % probe.contexts] if shots else (), template=template)
-        for i, row in enumerate(probe.queries)
-    ]
-
-
-def _rank_classification(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, probe: Probe, form: Form, template: Template, edit: Edit | None
-) -> list[float]:
-    make: Callable[[Example], Prompt] = (
-        (lambda row: cloze(probe.task, row))
-        if form == "knowledge"
-        else (lambda row: instructed(probe.task, row, template=template))
+    parts = [_Part.of(probe, form, template) for form in forms if probe.task.knowledge or form not in _RANKED]
+    # One call for all forms: a prompt that two of them ask about is computed once.
+    scored = score(
+        model,
+        tokenizer,
+        [text for part in parts for text in part.texts],
+        [row for part in parts for row in part.answers],
+        exact=[part.form not in _RANKED for part in parts for _ in part.texts],
+        edit=edit,
     )
-    options = [probe.task.choices(row) for row in probe.queries]
-    texts = [make(row).text for row in probe.queries]
-    # The cloze continues after a space whatever the template of the instructed form is.
-    lead = " " if form == "knowledge" else template.answer("")
-    scored = score(model, tokenizer, texts, [[f"{lead}{o}" for o in row] for row in options], edit=edit)
+    remaining = iter(scored)
+    return {part.form: [part.judge(row, next(remaining)) for row in probe.queries] for part in parts}
+
+
+_RANKED: tuple[Form, ...] = ("knowledge", "instruction")
+"""Forms measured by rank classification over options; the others by what greedy decoding writes."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one form asks: a prompt and its answers for each query, and how the scores of a query's answers are judged."""
+
+    form: Form
+    texts: list[str]
+    answers: list[list[str]]
+    judge: Callable[[Example, Sequence[Score]], float]
+
+    @classmethod
+    def of(cls, probe: Probe, form: Form, template: Template) -> "_Part":
+        prompts = _prompts(probe, form, template)
+        if form not in _RANKED:
+            return cls(form, [p.text for p in prompts], [[p.target] for p in prompts], _written)
+        # The cloze continues after a space whatever the template of the instructed form is.
+        lead = " " if form == "knowledge" else template.answer("")
+
+        def judge(row: Example, scores: Sequence[Score]) -> float:
+            choices = probe.task.choices(row)
+            return chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices))
+
+        options = [[f"{lead}{option}" for option in probe.task.choices(row)] for row in probe.queries]
+        return cls(form, [p.text for p in prompts], options, judge)
+
+
+def _written(_: Example, scores: Sequence[Score]) -> float:
+    return float(bool(scores[0].exact))
+
+
+def _prompts(probe: Probe, form: Form, template: Template) -> list[Prompt]:
+    if form == "knowledge":
+        return [cloze(probe.task, row) for row in probe.queries]
+    if form != "in_context":
+        return [instructed(probe.task, row, template=template) for row in probe.queries]
+    contexts = [draw_shots(probe.demonstrations, probe.shots, seed=f"probe/{k}") for k in range(probe.contexts)]
     return [
-        chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices))
-        for row, choices, scores in zip(probe.queries, options, scored, strict=True)
+        instructed(probe.task, row, shots=contexts[i % probe.contexts], template=template) for i, row in enumerate(probe.queries)
     ]

@@ -7,7 +7,7 @@ that options share, run through the model once. Scores equal those of separate f
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -59,7 +59,7 @@ def score(
     prompts: Sequence[str],
     answers: Sequence[Sequence[str]],
     *,
-    exact: bool = False,
+    exact: bool | Sequence[bool] = False,
     edit: Edit | Sequence[Edit | None] | None = None,
     max_nodes: int = 512,
     progress: Callable[[int], None] | None = None,
@@ -71,7 +71,8 @@ def score(
         tokenizer: its tokenizer.
         prompts: texts that end where an answer begins.
         answers: for each prompt, the answers to score, each with its own leading space if it needs one.
-        exact: also tell whether greedy decoding writes the whole answer (costs one more token an answer).
+        exact: also tell whether greedy decoding writes the whole answer (costs one more token an answer); for all prompts
+            or for each.
         edit: an intervention at the last token of every prompt, or one (or None) for each prompt: a prompt asked for under
             several interventions is then computed once but for its last token.
         max_nodes: tokens a forward; bounds memory, does not change results.
@@ -92,6 +93,7 @@ def score(
         model,
         [[encode_pair(tokenizer, prompt, answer) for answer in row] for prompt, row in zip(prompts, answers, strict=True)],
         characters=[[len(answer.strip()) or len(answer) for answer in row] for row in answers],
+        exact=exact,
         ends_word=_word_ends(tokenizer) if exact else None,
         edit=edit,
         max_nodes=max_nodes,
@@ -105,6 +107,7 @@ def score_tokens(
     pairs: Sequence[Sequence[TokenPair]],
     *,
     characters: Sequence[Sequence[int]],
+    exact: bool | Sequence[bool] = False,
     ends_word: Bool[Tensor, " vocabulary"] | None = None,
     edit: Edit | Sequence[Edit | None] | None = None,
     max_nodes: int = 512,
@@ -116,7 +119,8 @@ def score_tokens(
         model: a decoder-only causal language model.
         pairs: for each prompt, the ids of the prompt and of an answer, once for each answer; neither is empty.
         characters: for each prompt, the length of each answer in characters.
-        ends_word: for each token of the vocabulary whether it ends the word before it, where `Score.exact` is asked for.
+        exact: as in `score`.
+        ends_word: for each token of the vocabulary whether it ends the word before it; needed where `exact` is asked for.
         edit: as in `score`.
         max_nodes: as in `score`.
         progress: as in `score`.
@@ -125,12 +129,10 @@ def score_tokens(
     edits = list(edit) if isinstance(edit, Sequence) else [edit] * len(pairs)
     if len(edits) != len(pairs):
         raise DataError(f"{len(pairs)} prompts but {len(edits)} edits")
-    # Without `exact` the last token of an answer is only predicted, never read.
-    flat = [
-        _Pair(i, k, prompt, target, prompt + (target if ends_word is not None else target[:-1]))
-        for i, row in enumerate(pairs)
-        for k, (prompt, target) in enumerate(row)
-    ]
+    wanted = [exact] * len(pairs) if isinstance(exact, bool) else list(exact)
+    if len(wanted) != len(pairs):
+        raise DataError(f"{len(pairs)} prompts but {len(wanted)} values of exact")
+    flat = [_Pair(i, k, *pair, whole=wanted[i]) for i, row in enumerate(pairs) for k, pair in enumerate(row)]
     results: list[list[Score | None]] = [[None] * len(row) for row in pairs]
     done = 0
     with evaluating(anatomy.causal_lm):
@@ -145,13 +147,18 @@ def score_tokens(
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """One answer after its prompt: its place in the results, its ids, and what is read of them."""
+    """One answer after its prompt: its place in the results, its ids, and whether it is to be found whole."""
 
     row: int
     column: int
     prompt: list[int]
     target: list[int]
-    read: list[int]
+    whole: bool
+    read: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Unless what follows the answer is asked for, its last token is only predicted, never read.
+        object.__setattr__(self, "read", self.prompt + (self.target if self.whole else self.target[:-1]))
 
 
 _FORWARD_COST = 16
@@ -237,7 +244,8 @@ def _score_group(
         start = span.stop
         greedy = all(hits[span])
         whole = None
-        if ends_word is not None:
+        if pair.whole:
+            assert ends_word is not None
             whole = greedy and bool(ends_word[best_of[row_of[path[place + len(pair.target)]]]])
         yield {
             "logprob": math.fsum(logprobs[span]),
