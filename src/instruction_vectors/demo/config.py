@@ -31,14 +31,13 @@ UNTOUCHED = (
     "singular-plural",
     "animal-or-object",
     "fruit-or-vegetable",
-    "capitalize",
-    "choose-last-of-3",
 )
+"""Tasks with a knowledge form, so that every measure stands on the same tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """The demo's settings; `size` is the dial (1.0 takes 15 to 20 minutes on two cores).
+    """The demo's settings; `size` is the dial (1.0 takes about a quarter of an hour on two slow cores).
 
     Everything counted in rows or prompts grows with `size`; tasks, heads, learning rate and epochs do not.
     """
@@ -68,22 +67,22 @@ class DemoConfig:
     @property
     def train_rows(self) -> int:
         """Training rows a task, as far as it has them."""
-        return self._scaled(200, 8)
+        return self._scaled(160, 8)
 
     @property
     def test_rows(self) -> int:
         """Rows a measure of abilities stands on, a task."""
-        return self._scaled(16, 4)
+        return self._scaled(18, 4)
 
     @property
     def steering_rows(self) -> int:
         """Test rows a task of the steering table, plain template."""
-        return self._scaled(25, 4)
+        return self._scaled(20, 4)
 
     @property
     def chat_rows(self) -> int:
         """Test rows a task of the steering table, chat template (the first of the plain table's)."""
-        return self._scaled(10, 4)
+        return self._scaled(8, 4)
 
     @property
     def validation_rows(self) -> int:
