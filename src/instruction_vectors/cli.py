@@ -20,7 +20,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except IVError as error:
-            click.echo(f"iv: {error}", err=True)
+            click.echo(f"iv: {error} [{error.code}]", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("iv: stopped; finished steps are kept, the same command goes on from here", err=True)
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--size", default=1.0, show_default=True, help="How large; 1.0 takes 15 to 20 minutes on two cores.")
+@click.option("--size", default=1.0, show_default=True, help="How large; 1.0 takes about a quarter of an hour on two slow cores.")
 @click.option("--seed", default=0, show_default=True, help="What every draw depends on.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print results.json to standard output.")
@@ -275,6 +275,37 @@ def report(run: Path) -> None:
     from instruction_vectors.reporting import write_report
 
     click.echo(write_report(read_json(run / "results.json"), run / "report.html"))
+
+
+@main.command()
+@click.option("--model", help="Also open this model (short name, folder or hub id) and check that its heads are found.")
+@click.option("--json", "as_json", is_flag=True, help="Print every finding as JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, model: str | None, as_json: bool) -> None:
+    """Check versions, devices, threads, processes, cache, disk and data, and say what to fix.
+
+    Exit status 1 where something stops the work; a warning does not.
+
+    \b
+    Example:
+      iv doctor
+      iv doctor --model smollm2-135m-instruct --json
+    """
+    import contextlib
+
+    from rich.console import Console
+
+    from instruction_vectors.doctor import examine, healthy, show, to_dict
+
+    with Console(stderr=True).status("Looking around"):
+        with contextlib.suppress(ImportError):  # a broken installation is what this verb is for
+            _quiet()
+        findings = examine(model)
+    if as_json:
+        click.echo(json.dumps(to_dict(findings), ensure_ascii=False))
+    else:
+        show(findings, Console())
+    ctx.exit(0 if healthy(findings) else 1)
 
 
 def _quiet() -> None:
