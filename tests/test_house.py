@@ -22,7 +22,7 @@ FLOORS = (
     {"continual"},
     {"analysis"},
     {"reporting"},
-    {"demo"},
+    {"demo", "doctor"},
     {"cli"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -69,7 +69,10 @@ def test_imports_point_down_only(path):
         return  # the public names, taken from every room
     assert room in FLOOR, f"{room} has no floor yet: add it to FLOORS"
     for parts, _, line in ours(path):
-        assert FLOOR[parts[0]] <= FLOOR[room], f"{name_of(path)} line {line} imports {'.'.join(parts)}, which lies above it"
+        above = f"{name_of(path)} line {line} imports {'.'.join(parts)}, which does not lie below it"
+        # Rooms of one floor do not know each other; only the modules of the lowest do.
+        assert FLOOR[parts[0]] < FLOOR[room] or parts[0] == room or FLOOR[room] == 0, above
+        assert FLOOR[parts[0]] <= FLOOR[room], above
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -77,6 +80,62 @@ def test_no_module_reaches_for_another_ones_private_names(path):
     for parts, name, line in ours(path):
         private = [p for p in (*parts, name) if p.startswith("_") and not p.startswith("__")]
         assert not private, f"{name_of(path)} line {line} imports {private}"
+
+
+def reached(tree):
+    """`(module or name, private attribute)` of `imported._private`, whatever the import calls it here."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            relative = isinstance(node, ast.ImportFrom) and node.level
+            module = getattr(node, "module", None) or ""
+            for alias in node.names:
+                if relative or f"{module}.{alias.name}".lstrip(".").startswith("instruction_vectors."):
+                    names.add(alias.asname or alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            base = ast.unparse(node.value)
+            if base in names:
+                yield base, node.attr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_takes_a_private_name_off_an_imported_one(path):
+    own = {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)}
+    assert not [found for found in reached(tree_of(path)) if found[0] not in own]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from instruction_vectors.models import loading\nloading._converted",
+        "import instruction_vectors.files as f\nf._x",
+        "import instruction_vectors.files\ninstruction_vectors.files._x",
+        "from instruction_vectors.tasks.task import Task\nTask._empty()",
+    ],
+)
+def test_the_check_for_private_names_finds_them(code):
+    assert list(reached(ast.parse(code)))
+
+
+def lane(text):
+    """Rooms from the first tree of a page, in its order."""
+    block = text.split("src/instruction_vectors/\n", 1)[1].split("```", 1)[0]
+    found = [line.split()[0].rstrip("/").removesuffix(".py") for line in block.splitlines() if re.match(r"  \w", line)]
+    return [room for room in found if room != "__init__"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_the_trees_shown_are_the_house_from_the_top_down(page):
+    rooms = lane((ROOT.parents[1] / page).read_text(encoding="utf-8"))
+    assert rooms == sorted(rooms, key=lambda room: -FLOOR[room])
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and list(path.glob("*.py"))}
+    assert folders <= set(rooms), "a folder is missing from the tree"
+
+
+def test_every_room_has_a_floor_and_every_floor_a_room():
+    there = {room_of(path) for path in MODULES} - {"__init__"}
+    assert there == set(FLOOR)
 
 
 def test_the_check_of_imports_sees_imports():
