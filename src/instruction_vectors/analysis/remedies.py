@@ -1,0 +1,34 @@
+"""What a diagnosis leaves in a folder: its numbers, its words, its tables, and what the remedies need."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from instruction_vectors.analysis.diagnosis import Diagnosis
+from instruction_vectors.analysis.frames import write_frames
+from instruction_vectors.analysis.words import markdown
+from instruction_vectors.files import write_atomic, write_json
+from instruction_vectors.training.config import IVGuidanceConfig
+
+
+def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
+    """Write `diagnosis.json`, `diagnosis.md`, `tables/`; for tasks that got worse `vectors/TASK` and `guidance.json`.
+
+    `results.json` holds the same numbers for `iv report`. Returns what was written.
+    """
+    written = [folder / "diagnosis.json", folder / "diagnosis.md", folder / "results.json"]
+    found = diagnosis.to_dict()
+    write_json(written[0], found)
+    write_atomic(written[1], markdown(diagnosis))
+    write_json(written[2], {"schema": 1, "title": "What happened to the model", "diagnosis": found})
+    written += write_frames(diagnosis, folder / "tables")
+    for name, verdict in diagnosis.verdicts.items():
+        if verdict.name in ("suppressed", "lost"):
+            target = folder / "vectors" / name.replace("/", "-")
+            diagnosis.vectors[name].save_pretrained(target)
+            written.append(target)
+    if diagnosis.bad:
+        # The settings to train with again: for each task the vector in `vectors/`, measured scale in the teacher.
+        config = asdict(IVGuidanceConfig(teacher_scale=diagnosis.scale))
+        write_json(folder / "guidance.json", config)
+        written.append(folder / "guidance.json")
+    return written

@@ -1,0 +1,200 @@
+"""The whole diagnosis on tiny models: measured rows against slow ones, judged rungs by hand, outputs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import tiny
+import tiny_training
+import torch
+
+from instruction_vectors.analysis.conditions import Condition, ask, shuffled
+from instruction_vectors.analysis.diagnosis import diagnose
+from instruction_vectors.analysis.frames import frames, write_frames
+from instruction_vectors.analysis.ladder import ADDED, PROMPTED, Repair, rung_of
+from instruction_vectors.analysis.plan import Plan, Subject, other_of, subjects_of
+from instruction_vectors.analysis.relearn import relearned
+from instruction_vectors.analysis.verdict import Rules
+from instruction_vectors.analysis.words import markdown, sentences
+from instruction_vectors.errors import DataError
+from instruction_vectors.tasks.prompts import instructed
+from instruction_vectors.tasks.task import Example, Task
+
+PLAN = Plan(rows=6, validation_rows=2, shots=2, heads=3, mean_prompts=3, effect_prompts=2, dials=(0.5,), scales=(1.0, 2.0))
+
+
+def task(name, shift, knowledge=True):
+    words = tiny.WORDS
+    rows = tuple(Example(words[i], words[(i * 7 + shift) % 36]) for i in range(18))
+    return Task(name, (f"{words[30]} {words[shift]}",), rows, knowledge=(f"{{input}} {words[20]}",) if knowledge else ())
+
+
+TASKS = [task("one", 1), task("two", 5), task("three", 11, knowledge=False)]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return diagnose(None, tiny_training.adapted(), TASKS, tokenizer=tiny.tokenizer(), last=task("last", 17), plan=PLAN)
+
+
+def slow_hit(model, tok, subject, row, prompt):
+    """The right option has the highest log-likelihood, one forward an option."""
+    values = []
+    for option in subject.task.choices(row):
+        ids = tok(f"{prompt} {option}", return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logprobs = model(input_ids=ids).logits.log_softmax(-1)
+        values.append(float(logprobs[0, -2, ids[0, -1]]))
+    return values.index(max(values)) == subject.task.choices(row).index(row.output)
+
+
+def test_ranked_rows_equal_slow_ones_under_every_condition():
+    model, tok = tiny.shared("llama"), tiny.tokenizer()
+    subject = Subject.of(TASKS[0], PLAN)
+    vector = tiny_training.vector(model)
+    shots = subject.probe.demonstrations.rows[:2]
+    asked = {"x+c": Condition(), "iv": Condition("x+c", vector, -1.5), "few": Condition("few-shot", shots=[shots])}
+    fast = ask(model, tok, subject, asked)
+    for number, row in enumerate(subject.probe.queries):
+        prompt = instructed(subject.task, row).text
+        assert (fast["x+c"][number] == 1) == slow_hit(model, tok, subject, row, prompt)
+        few = instructed(subject.task, row, shots=shots).text
+        assert (fast["few"][number] == 1) == slow_hit(model, tok, subject, row, few)
+        where = torch.zeros(1, len(tok(f"{prompt} {row.output}")["input_ids"]), dtype=torch.bool)
+        where[0, -2] = True
+        with vector.applied(model, scale=-1.5, positions=where):
+            assert (fast["iv"][number] == 1) == slow_hit(model, tok, subject, row, prompt)
+    wrong = {v for rows in fast.values() for v in rows if v != 1}
+    assert len(wrong) == 1
+    assert wrong.pop() == pytest.approx(-1 / 3)
+
+
+def test_parts_of_a_task_are_disjoint():
+    subject = Subject.of(TASKS[0], PLAN)
+    parts = [subject.probe.queries, subject.validation, subject.probe.demonstrations.rows]
+    inputs = [row.input for part in parts for row in part]
+    assert len(inputs) == len(set(inputs)) == len(TASKS[0].rows)
+
+
+def test_the_other_task_is_never_the_task_itself():
+    for count in range(2, 9):
+        names = [str(n) for n in range(count)]
+        assert all(other_of(name, names) != name for name in names)
+
+
+def test_shuffled_answers_are_the_same_answers_at_other_inputs():
+    shots = [Example("a", "1"), Example("b", "2"), Example("c", "3")]
+    assert shuffled(shots) == (Example("a", "3"), Example("b", "1"), Example("c", "2"))
+
+
+def test_a_rung_by_hand():
+    base = {"x+c": [1.0] * 10, "few-shot": [1.0] * 10}
+    tuned = {"x+c": [0.0] * 9 + [1.0], "few-shot, other task's shots": [0.0] * 9 + [1.0]}
+    after = [1.0] * 8 + [0.0, 1.0]
+    rung = rung_of(PROMPTED, after, base, tuned, 1.0, Rules())
+    assert rung.gain.value == pytest.approx(0.8)
+    assert rung.share is not None
+    assert rung.share.value == pytest.approx(0.8 / 0.9)
+    assert rung.of_base == pytest.approx(0.9)
+    assert rung.beyond is not None
+    assert rung.beyond.value == pytest.approx(0.8)
+    assert rung.over["few-shot, other task's shots"].value == pytest.approx(0.8)
+    assert rung.required == ("few-shot, other task's shots",)
+    assert rung.beats_controls
+
+
+def test_a_rung_without_a_clear_drop_has_no_share():
+    rung = rung_of(Repair("r"), [1.0] * 5, {"x+c": [1.0, 0.0] * 2 + [0.0]}, {"x+c": [0.0] * 5}, 1.0, Rules())
+    assert (rung.share, rung.of_base, rung.beyond) == (None, None, None)
+
+
+def test_a_diagnosis_has_every_part(found):
+    assert set(found.tasks) == {"one", "two", "three"}
+    assert set(found.tasks["one"].changes) == {"in_context", "zero_shot", "knowledge", "instruction"}
+    assert set(found.tasks["three"].changes) == {"in_context", "zero_shot", "instruction"}
+    assert found.split is not None
+    assert found.split.before.tasks == ("one", "two")
+    assert len(found.heads) == 3
+    assert found.scale in PLAN.scales
+    for each in found.tasks.values():
+        assert -1 <= each.trace.cosine < 1
+        assert set(each.grid["base"]) == set(each.grid["tuned"])
+        fell = each.changes["instruction"].drop.value > 0
+        names = [rung.name for rung in each.rungs]
+        assert names == (["few-shot", "x+c+iv(base)", "x+c-iv(last)", "0.5 of the fine-tune"] if fell else [])
+        for rung in each.rungs:
+            if rung.name == ADDED.name:
+                assert set(rung.over) == set(ADDED.controls)
+
+
+def test_the_grid_s_instruction_cell_is_the_instruction_form(found):
+    for each in found.tasks.values():
+        assert each.grid["base"]["x+c"] == pytest.approx(each.changes["instruction"].base.value)
+        assert each.grid["tuned"]["x+c"] == pytest.approx(each.changes["instruction"].tuned.value)
+
+
+def test_a_diagnosis_can_be_repeated_and_written(found, tmp_path):
+    again = diagnose(None, tiny_training.adapted(), TASKS, tokenizer=tiny.tokenizer(), last=task("last", 17), plan=PLAN)
+    first, second = (json.dumps(d.to_dict(), allow_nan=False) for d in (found, again))
+    assert first == second
+    tables = frames(found)
+    assert list(tables["verdicts"]["task"]) == ["one", "two", "three"]
+    assert len(tables["effects"]) == tiny.LAYERS * tiny.HEADS
+    import pandas
+
+    for path in write_frames(found, tmp_path):
+        assert len(pandas.read_parquet(path)) == len(tables[path.stem])
+
+
+def test_the_words_name_every_task_and_verdict(found):
+    text = markdown(found)
+    for name, each in found.tasks.items():
+        assert f"| {name} | **{each.verdict.name}** |" in text
+    assert "smallest drop" in " ".join(sentences(found))
+
+
+def test_a_model_against_its_own_copy_shows_no_drop():
+    base, copy = tiny.model("llama"), tiny.model("llama")
+    found = diagnose(base, copy, TASKS, tokenizer=tiny.tokenizer(), plan=PLAN)
+    assert found.weight_distance == 0
+    assert not found.bad
+    for each in found.tasks.values():
+        assert each.changes["instruction"].drop.value == 0
+        assert each.trace.cosine == pytest.approx(1)
+        assert each.trace.effect_after == pytest.approx(each.trace.effect_before)
+
+
+def test_relearning_lowers_the_loss_and_leaves_no_trace():
+    model, tok = tiny_training.adapted(), tiny.tokenizer()
+    subject = Subject.of(TASKS[0], PLAN)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    wanted = {name: weight.requires_grad for name, weight in model.named_parameters()}
+    row = subject.probe.demonstrations.rows[0]
+    ids = tok(f"{instructed(subject.task, row).text} {row.output}", return_tensors="pt")["input_ids"]
+
+    def loss():
+        with torch.no_grad():
+            return float(-model(input_ids=ids).logits.log_softmax(-1)[0, -2, ids[0, -1]])
+
+    start = loss()
+    with relearned(model, tok, subject, replace(PLAN, relearn_steps=8, relearn_rate=2e-2)):
+        assert loss() < start - 0.1
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name])
+        assert weight.requires_grad == wanted[name]
+        assert weight.grad is None
+
+
+def test_bad_tasks_are_told_before_any_model_is_opened():
+    with pytest.raises(DataError, match="two tasks or more"):
+        diagnose("no such model", "neither", [TASKS[0]], plan=PLAN)
+    with pytest.raises(DataError, match="unknown task"):
+        diagnose("no such model", "neither", ["nonsense", "country-capital"], plan=PLAN)
+    with pytest.raises(DataError, match="has 18 rows"):
+        diagnose("no such model", "neither", TASKS)
+
+
+def test_the_default_tasks_are_the_shipped_ones_with_a_knowledge_form():
+    subjects = subjects_of(None, Plan())
+    assert len(subjects) == 14
+    assert all(subject.task.knowledge for subject in subjects.values())

@@ -1,0 +1,133 @@
+"""Pairs: what is refused and why, and that the views are the models they claim to be."""
+
+import copy
+
+import pytest
+import tiny
+import tiny_training
+import torch
+
+from instruction_vectors.analysis.dial import can_turn, turned_down
+from instruction_vectors.analysis.pair import Pair, check_tokenizers, open_pair
+from instruction_vectors.analysis.where import weight_distance
+from instruction_vectors.errors import ModelError
+
+IDS = torch.tensor([[1, 5, 9, 7, 30, 12]])
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+@pytest.fixture
+def whole(tok):
+    base = tiny.model("llama")
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        for weight in tuned.parameters():
+            weight.mul_(1.5)
+    return Pair(tok, tuned, base)
+
+
+def test_an_adapter_s_pair_holds_the_base_once(tok):
+    adapted = tiny_training.adapted()
+    pair = open_pair(None, adapted, tokenizer=tok)
+    with pair.base() as base:
+        assert base is adapted
+        before = logits(base)
+    with pair.tuned() as tuned:
+        after = logits(tuned)
+    assert torch.allclose(before, logits(tiny.model("llama")), atol=1e-12)
+    assert (before - after).abs().max() > 0.01
+
+
+def test_an_adapter_folder_goes_over_the_base_in_memory(tok, tmp_path):
+    adapted = tiny_training.adapted()
+    adapted.save_pretrained(tmp_path / "adapter")
+    base = tiny.model("llama")
+    pair = open_pair(base, tmp_path / "adapter", tokenizer=tok)
+    assert pair.base_model is None
+    with pair.tuned() as tuned:
+        assert torch.allclose(logits(tuned), logits(adapted), atol=1e-6)  # adapters load in float32
+    with pair.base() as view:
+        assert torch.allclose(logits(view), logits(tiny.model("llama")), atol=1e-12)
+
+
+def test_an_adapter_of_another_model_is_refused_with_the_reason(tok, tmp_path):
+    tiny_training.adapted().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"does not fit the base.*size mismatch"):
+        open_pair(tiny.model("llama", hidden_size=64), tmp_path, tokenizer=tok)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (("qwen2", {}), "the base is a LlamaForCausalLM, the tuned model a Qwen2ForCausalLM"),
+        (("llama", {"num_hidden_layers": 2}), "num_hidden_layers is 3 in the base and 2"),
+        (("llama", {"vocab_size": 44}), "vocab_size is 40 in the base and 44"),
+        (("llama", {"intermediate_size": 52}), r"weight model.layers.0.mlp.down_proj.weight has shape \(32, 48\)"),
+    ],
+)
+def test_models_that_do_not_belong_together_are_refused(tok, other, reason):
+    family, changes = other
+    with pytest.raises(ModelError, match=reason):
+        open_pair(tiny.model("llama"), tiny.model(family, **changes), tokenizer=tok)
+
+
+def test_a_folder_of_another_shape_is_refused_before_its_weights_are_read(tok, tmp_path):
+    tiny.model("llama", hidden_size=64).config.save_pretrained(tmp_path)  # no weights at all
+    with pytest.raises(ModelError, match="hidden_size is 32 in the base and 64 in the tuned model"):
+        open_pair(tiny.model("llama"), tmp_path, tokenizer=tok)
+
+
+def test_other_token_numbers_are_refused(tok):
+    moved = copy.deepcopy(tok)
+    moved.add_tokens(["new"])
+    check_tokenizers(tok, moved)  # an added token moves nothing
+    with pytest.raises(ModelError, match="tokenizers differ"):
+        check_tokenizers(tok, tiny.tokenizer(bos=False))
+
+
+def test_bad_use_is_told(tok):
+    model = tiny.model("llama")
+    with pytest.raises(ModelError, match="the same model in memory"):
+        open_pair(model, model, tokenizer=tok)
+    with pytest.raises(ModelError, match="pass `tokenizer`"):
+        open_pair(model, copy.deepcopy(model))
+    with pytest.raises(ModelError, match="no base model"):
+        open_pair(None, model, tokenizer=tok)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.25, 1.0])
+def test_mixed_weights_lie_between_and_are_put_back_exactly(whole, keep):
+    before = {name: weight.clone() for name, weight in whole.tuned_model.named_parameters()}
+    with turned_down(whole, keep) as model:
+        for name, weight in whole.base_model.named_parameters():
+            expected = weight + keep * (before[name] - weight)
+            assert torch.allclose(dict(model.named_parameters())[name], expected, atol=1e-12)
+    for name, weight in whole.tuned_model.named_parameters():
+        assert torch.equal(weight, before[name])
+
+
+def test_a_scaled_adapter_adds_that_much_less_and_is_put_back(tok):
+    adapted = tiny_training.adapted()
+    pair = Pair(tok, adapted)
+    layer = next(m for m in adapted.modules() if hasattr(m, "get_delta_weight"))
+    full, after = layer.get_delta_weight("default"), logits(adapted)
+    assert can_turn(pair)
+    with turned_down(pair, 0.25):
+        assert torch.allclose(layer.get_delta_weight("default"), full / 4)
+    with turned_down(pair, 0.0) as none, pair.base() as base:
+        assert torch.equal(logits(none), logits(base))
+    assert torch.equal(logits(adapted), after)
+
+
+def test_the_weight_distance_of_both_kinds_of_pair(whole, tok):
+    assert weight_distance(whole) == pytest.approx(0.5)
+    adapted = tiny_training.adapted()
+    changed = [m for m in adapted.modules() if hasattr(m, "get_delta_weight")]
+    moved = sum(float(m.get_delta_weight("default").detach().pow(2).sum()) for m in changed)
+    stood = sum(float(m.get_base_layer().weight.detach().pow(2).sum()) for m in changed)
+    assert weight_distance(Pair(tok, adapted)) == pytest.approx((moved / stood) ** 0.5, rel=1e-5)
+    assert weight_distance(Pair(tok, copy.deepcopy(whole.base_model), whole.base_model)) == 0
