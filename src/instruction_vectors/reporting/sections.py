@@ -50,6 +50,7 @@ class Section:
 def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
     """The sections that have something to show, and the headings of those that do not."""
     sections = [
+        Section("diagnosis", "What kind of loss", _DIAGNOSIS, _diagnosis(results)),
         Section("forgetting", "What was forgotten", _FORGETTING, _forgetting(results)),
         Section("knowing", "Knowing and doing", _KNOWING, _knowing(results)),
         Section("heads", "Where the instruction lives", _HEADS, _heads(results)),
@@ -58,9 +59,15 @@ def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
         Section("run", "How it was run", "", _run(results)),
     ]
     shown = [Section(s.ident, s.heading, s.question, [b for b in s.blocks if b.shows]) for s in sections]
-    return [s for s in shown if s.blocks], [s.heading for s in shown if not s.blocks]
+    # A diagnosis stands alone: a run that has none is not unfinished, nor is a diagnosis without a run.
+    missing = [] if mapping(results.get("diagnosis")) else [s.heading for s in shown[1:] if not s.blocks]
+    return [s for s in shown if s.blocks], missing
 
 
+_DIAGNOSIS = (
+    "A score that fell does not say whether the ability is gone or only covered. Repairs that leave the tuned weights as they "
+    "are, each beside controls, can tell."
+)
 _FORGETTING = (
     "Training on new tasks can cost a model other abilities. The tasks scored here were never trained, so a fall is "
     "forgetting; the last panel shows what was learnt in exchange."
@@ -83,6 +90,11 @@ _HYPOTHESIS = (
     "If training only covers an ability, the model from before training with instruction and vector should do best, "
     "and adding the vector to a trained model should give back what was lost."
 )
+
+
+def _diagnosis(results: Mapping[str, Any]) -> list[Block]:
+    found = [tables.verdicts(results), tables.repairs(results), tables.conditions(results)]
+    return [Block(tables=[table for table in found if table])]
 
 
 def _curves_table(results: Mapping[str, Any]) -> list[Table]:

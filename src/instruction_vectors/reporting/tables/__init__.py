@@ -1,6 +1,7 @@
 """The tables, built once and written as HTML by the template and as Markdown by ``write_markdown``."""
 
 from .cells import Cell, Table
+from .diagnosis import conditions, repairs, verdicts
 from .run import as_text, flat, seconds, summary
 from .training import continual, continual_metrics, matrices, per_task, stages
 from .vectors import heads, hypothesis, recovered, steering
@@ -9,6 +10,7 @@ __all__ = [
     "Cell",
     "Table",
     "as_text",
+    "conditions",
     "continual",
     "continual_metrics",
     "flat",
@@ -17,8 +19,10 @@ __all__ = [
     "matrices",
     "per_task",
     "recovered",
+    "repairs",
     "seconds",
     "stages",
     "steering",
     "summary",
+    "verdicts",
 ]
