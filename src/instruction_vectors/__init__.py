@@ -22,6 +22,10 @@ _WHERE = {
     "IVGuidance": "training.guidance",
     "IVGuidanceConfig": "training.config",
     "IVTrainer": "training.trainers",
+    "IVSFTTrainer": "training.sft",
+    "ForgettingCallback": "training.forgetting",
+    "run_sequence": "continual.runner",
+    "diagnose": "analysis.diagnosis",
     "write_report": "reporting",
 }
 

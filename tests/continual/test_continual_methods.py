@@ -135,6 +135,23 @@ def test_replay_brings_back_rows_of_every_earlier_task_and_no_others() -> None:
     assert len(method.begin(3, FIRST)) == len(FIRST) + 6
 
 
+def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Path) -> None:
+    method = method_named("osf")(STAGE)
+    method.attach(base())
+    batch = TreeCollator(method.model)(FIRST)
+    targets = Targets.of(batch)
+    logits = method.model(**model_inputs(batch)).logits[targets.places]
+    language_model_loss(logits[targets.rows], targets.tokens, len(FIRST)).backward()
+    target = "layers.0.self_attn.q_proj"
+    layer = next(m for n, m in method.model.named_modules() if n.endswith(target))
+    left, _, right = torch.linalg.svd(layer.get_base_layer().weight)
+    half = min(layer.get_base_layer().weight.shape) // 2
+    low = layer.osf_svd_params["default"]
+    for gradient, leading in ((low["U_low"].grad, left[:, :half]), (low["V_low"].grad.T, right[:half].T)):
+        assert gradient.norm() > 1e-6
+        assert (leading.T @ gradient).norm() < 1e-4 * gradient.norm()
+
+
 def test_averaging_measures_exactly_the_weighted_mean_of_the_weights(tmp_path: Path) -> None:
     method = trained("averaging", tmp_path)
     target = "layers.0.self_attn.q_proj"

@@ -19,14 +19,16 @@ class Ledger:
     Args:
         folder: the run's folder. One process at a time holds it, from entering the `with` block to leaving it.
         config: everything the results depend on. A folder begun with another one is refused.
+        wait: wait for another process that holds the folder instead of refusing.
 
     Raises:
         DataError: on entering, if the folder cannot be written, is held by another process, or holds a run with other
             settings.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], *, wait: bool = False) -> None:
         self.folder = folder
+        self.wait = wait
         self.config = json.loads(json.dumps(config))
         self._lock: IO[str] | None = None
 
@@ -35,7 +37,7 @@ class Ledger:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / ".lock").open("w")
             # The kernel lets go of the lock when the process ends, however it ends.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX if self.wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(f"another process is running in {self.folder}; wait for it, or choose another folder") from error
         except OSError as error:

@@ -1,19 +1,13 @@
 """The demo: load, extract, steer, train two ways, measure, report."""
 
-import os
-import platform
-import resource
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.demo.config import DemoConfig
 from instruction_vectors.demo.forgetting import ForgettingPhase
 from instruction_vectors.demo.vectors import VectorPhase
+from instruction_vectors.environment import machine, peak_rss_mb, versions
 from instruction_vectors.evaluation.statistics import bootstrap_interval
 from instruction_vectors.files import read_json, write_json
 from instruction_vectors.models.loading import SHORT_NAMES, load
@@ -85,12 +79,8 @@ def steering_summary(table: dict[str, Any], seed: int) -> dict[str, Any]:
 def environment(model: str) -> dict[str, Any]:
     """Where the numbers come from."""
     return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"),
-        **{name: version(name) for name in ("torch", "transformers", "peft", "instruction-vectors")},
+        **machine(),
+        **versions(),
         "model": model,
         "model_fingerprint": SHORT_NAMES[model].fingerprint if model in SHORT_NAMES else "not pinned",
     }
@@ -118,12 +108,6 @@ def _finish(results: dict[str, Any], ledger: Ledger) -> None:
     results["peak_rss_mb"] = max(before, peak_rss_mb())
     write_json(path, results)
     write_report(results, ledger.folder / "report.html")
-
-
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in MB (2^20 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 __all__ = ["environment", "run_demo", "steering_summary"]

@@ -1,0 +1,142 @@
+"""A cell: one method, guided or not, through one sequence with one seed, and everything its numbers depend on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from typing import Any, get_type_hints
+
+from instruction_vectors.continual.guides import guide_named
+from instruction_vectors.continual.methods import method_named
+from instruction_vectors.continual.stage import StageConfig
+from instruction_vectors.errors import IVError
+from instruction_vectors.training.config import IVGuidanceConfig
+
+PROBES = (
+    "country-capital",
+    "country-continent",
+    "present-past",
+    "singular-plural",
+    "animal-or-object",
+    "fruit-or-vegetable",
+    "capitalize",
+    "choose-last-of-3",
+)
+"""Shipped tasks that are measured and never trained on; the first six have a knowledge form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        benchmark: as `load_benchmark` takes it.
+        sequence: one of its orders.
+        method: one of `continual.methods`.
+        guide: one of `continual.guides`.
+        seed: decides the training rows, the adapter's start and their order; test rows are the same for all seeds.
+        model: short name, hub id or folder.
+        stage: how each task is trained on.
+        guidance: how the guide guides.
+        train_rows: rows a task, as far as it has them.
+        test_rows: rows a task of the score matrix.
+        probes: shipped tasks that are not trained on (GP, IP, knowledge, instruction).
+        probe_rows: rows a probe.
+        triangle: measure only the tasks learnt so far (FWT is then not known).
+        max_tokens: longest input; a longer one is cut in its middle.
+        max_new_tokens: longest answer.
+        heads: heads of a vector, k.
+        shots: shots of in-context prompts.
+        mean_prompts: prompts that head outputs are averaged over.
+        effect_prompts: counterfactual prompts a task that the causal heads are found on.
+    """
+
+    benchmark: str
+    sequence: str
+    method: str = "sequential"
+    guide: str = "none"
+    seed: int = 0
+    model: str = "smollm2-135m-instruct"
+    stage: StageConfig = field(default_factory=StageConfig)
+    guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
+    train_rows: int = 1000
+    test_rows: int = 40
+    probes: tuple[str, ...] = PROBES
+    probe_rows: int = 25
+    triangle: bool = False
+    max_tokens: int = 512
+    max_new_tokens: int = 128
+    heads: int = 10
+    shots: int = 5
+    mean_prompts: int = 25
+    effect_prompts: int = 2
+
+    def __post_init__(self) -> None:
+        method_named(self.method)
+        guide_named(self.guide)
+        counts = (
+            "train_rows",
+            "test_rows",
+            "probe_rows",
+            "max_tokens",
+            "max_new_tokens",
+            "heads",
+            "mean_prompts",
+            "effect_prompts",
+        )
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise IVError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def name(self) -> str:
+        """What its folder is called, unique in a grid."""
+        way = self.method if self.guide == "none" else f"{self.method}+{self.guide}"
+        stage = self.stage
+        return f"{self.benchmark}-{self.sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting, written out; `Cell.of` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Cell":
+        """From `resolved()` or a YAML file with the same names.
+
+        Raises:
+            IVError: an unknown setting, or a missing one.
+        """
+        nested = {"stage": StageConfig, "guidance": IVGuidanceConfig}
+        given = {name: _config(nested[name], value) if name in nested else value for name, value in settings.items()}
+        return _config(cls, given)
+
+
+def _config(kind: Any, settings: Any) -> Any:
+    if isinstance(settings, kind):
+        return settings
+    if not isinstance(settings, Mapping):
+        raise IVError(f"expected settings of a {kind.__name__}, got {settings!r}")
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(settings) - known):
+        raise IVError(f"unknown settings: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    hints = get_type_hints(kind)
+    try:
+        return kind(**{n: tuple(v) if isinstance(v, list) and "tuple" in str(hints[n]) else v for n, v in settings.items()})
+    except TypeError as error:
+        raise IVError(f"settings of a {kind.__name__}: {error}") from error
+
+
+def grid(
+    base: Cell,
+    *,
+    methods: Sequence[str],
+    guides: Sequence[str] = ("none",),
+    seeds: Sequence[int] = (0,),
+    learning_rates: Sequence[float] | None = None,
+    epochs: Sequence[int] | None = None,
+) -> Iterator[Cell]:
+    """Every combination, seeds last, so that all arms of a seed are done before the next seed begins."""
+    rates = learning_rates or (base.stage.learning_rate,)
+    lengths = epochs or (base.stage.epochs,)
+    for seed, rate, length, method, guide in product(seeds, rates, lengths, methods, guides):
+        stage = replace(base.stage, learning_rate=rate, epochs=length, seed=seed)
+        yield replace(base, method=method, guide=guide, seed=seed, stage=stage)

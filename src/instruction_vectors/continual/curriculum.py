@@ -1,0 +1,144 @@
+"""What a cell trains on and is measured on: rows drawn by seed, prompts within their budget, answers scored as published."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.errors import DataError
+from instruction_vectors.evaluation.abilities import Probe
+from instruction_vectors.evaluation.generation import generate
+from instruction_vectors.evaluation.scoring import score
+from instruction_vectors.evaluation.text_metrics import score_texts
+from instruction_vectors.tasks import load_benchmark, load_task
+from instruction_vectors.tasks.benchmark import Sides
+from instruction_vectors.tasks.layout import template_of
+from instruction_vectors.tasks.prompts import Prompt
+from instruction_vectors.tasks.task import Example, Task
+from instruction_vectors.tasks.truncate import fit
+from instruction_vectors.training.collator import rows_of
+
+_TEST_SEED = 0
+"""Test rows and probes are the same for every seed of a cell, so that cells can be compared row by row."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One task of the sequence.
+
+    Attributes:
+        train: the rows trained on.
+        test: the rows of the score matrix, none of them seen in training.
+    """
+
+    train: Task
+    test: Task
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.train.name
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """The sequence's lessons in their order, and the probes."""
+
+    cell: Cell
+    lessons: tuple[Lesson, ...]
+    probes: tuple[Probe, ...]
+
+    @classmethod
+    def of(cls, cell: Cell, data_dir: Path | None) -> Self:
+        """Read the cell's tasks; `shipped` is the benchmark made of the package's own tasks and needs no folder.
+
+        Raises:
+            DataError: no folder given, unknown sequence, malformed data, or a probe that is trained on.
+        """
+        sides = _sides(cell, data_dir)
+        if trained := {_plain(s.name) for s in sides} & {_plain(name) for name in cell.probes}:
+            raise DataError(f"{', '.join(sorted(trained))}: trained on, so no probe; choose other probes")
+        lessons = tuple(
+            Lesson(_drawn(s.train, cell.train_rows, cell.seed), _drawn(s.test, cell.test_rows, _TEST_SEED)) for s in sides
+        )
+        probes = tuple(Probe.of(load_task(name), cell.probe_rows, seed=_TEST_SEED) for name in cell.probes)
+        return cls(cell, lessons, tuple(replace(probe, shots=cell.shots) for probe in probes))
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of everything that is trained on or measured, by task and side."""
+        sides = {f"{x.name}/{side}": task for x in self.lessons for side, task in (("train", x.train), ("test", x.test))}
+        return {name: task.fingerprint for name, task in (sides | {f"{p.task.name}/probe": p.task for p in self.probes}).items()}
+
+    def training_rows(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """The lesson's rows as the trainer takes them, a long answer cut at its end."""
+        prompts = [self._prompt(lesson.train, row, tokenizer) for row in lesson.train.rows]
+        return rows_of(tokenizer, [Prompt(p.text, self._cut(p.target, tokenizer)) for p in prompts])
+
+    def measure(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> list[float]:
+        """Score of every test row, from 0 to 1: whole answers of greedy decoding, or the benchmark's own text metric."""
+        task = lesson.test
+        prompts = [self._prompt(task, row, tokenizer) for row in task.rows]
+        template = template_of(task)
+        if task.metric == "accuracy":
+            answers = [[template.answer(answer) for answer in row.answers] for row in task.rows]
+            scored = score(model, tokenizer, [p.text for p in prompts], answers, exact=True)
+            return [float(any(answer.exact for answer in row)) for row in scored]
+        new = self.cell.max_new_tokens
+        written = generate(model, tokenizer, [p.text for p in prompts], max_new_tokens=new, stop=("\n",))
+        sources = [row.input for row in task.rows] if task.metric == "sari" else None
+        return score_texts(task.metric, [text.strip() for text in written], [row.answers for row in task.rows], sources)
+
+    def short(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> Task:
+        """The training rows short enough that an in-context prompt of them stays within `max_tokens`.
+
+        Raises:
+            DataError: fewer rows than a prompt needs.
+        """
+        room = self.cell.max_tokens // (self.cell.shots + 1)
+        template = template_of(lesson.train)
+        rows = [row for row in lesson.train.rows if _length(tokenizer, template(None, (), row.input) + row.output) <= room]
+        if len(rows) <= self.cell.shots:
+            raise DataError(
+                f"task {lesson.name!r}: {len(rows)} of {len(lesson.train.rows)} rows have at most {room} tokens, too few for "
+                f"prompts of {self.cell.shots} shots; take fewer shots or a larger max_tokens"
+            )
+        return replace(lesson.train, rows=tuple(rows))
+
+    def _prompt(self, task: Task, row: Example, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+        return fit(task, row, tokenizer, self.cell.max_tokens, template=template_of(task)).prompt
+
+    def _cut(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> str:
+        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return answer if len(ids) <= self.cell.max_new_tokens else tokenizer.decode(ids[: self.cell.max_new_tokens])
+
+
+def _sides(cell: Cell, data_dir: Path | None) -> Sequence[Sides]:
+    if cell.benchmark == "shipped":
+        return [_halves(load_task(name), cell) for name in cell.sequence.split(",")]
+    if data_dir is None:
+        raise DataError(f"benchmark {cell.benchmark!r} is read from a folder: give --data-dir, or set IV_DATA_DIR")
+    return [sides.without_seen() for sides in load_benchmark(cell.benchmark, data_dir).sequence(cell.sequence)]
+
+
+def _halves(task: Task, cell: Cell) -> Sides:
+    """A shipped task's rows, those to test on drawn first."""
+    test, train = task.split(min(cell.test_rows, len(task.rows) // 2), -1, seed=_TEST_SEED)
+    return Sides(train, test)
+
+
+def _drawn(task: Task, count: int, seed: int) -> Task:
+    rows = random.Random(f"{task.name}/{seed}/drawn").sample(task.rows, min(count, len(task.rows)))
+    return replace(task, rows=tuple(rows))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "-").lower()
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    return len(tokenizer(text)["input_ids"])

@@ -1,0 +1,70 @@
+"""Many cells: which are finished, and running the rest, in this process or on Ray."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.runner import Runner
+from instruction_vectors.errors import IVError
+from instruction_vectors.files import read_json
+from instruction_vectors.progress import console
+
+State = Literal["finished", "begun", "waiting"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a cell is: finished steps of its ledger, and their seconds."""
+
+    cell: Cell
+    state: State
+    steps: int
+    seconds: float
+
+
+def standing(cell: Cell, out: Path) -> Standing:
+    """How far a cell is, read from its folder alone."""
+    folder = Runner(out).folder(cell)
+    steps = [read_json(path)["seconds"] for path in sorted((folder / "steps").glob("*.json"))]
+    state: State = "finished" if (folder / "result.json").exists() else "begun" if steps else "waiting"
+    return Standing(cell, state, len(steps), sum(steps))
+
+
+def run_grid(
+    cells: Sequence[Cell],
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    finished: Callable[[Cell, dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run cells one after another in this process; finished ones are only read.
+
+    Args:
+        cells: what to run; names must differ.
+        out: the grid's folder.
+        data_dir: where benchmarks are read from.
+        finished: called after each cell with its result.
+
+    Raises:
+        IVError: two cells with one name, or whatever stops a cell.
+    """
+    check_names(cells)
+    runner = Runner(out, data_dir)
+    results = []
+    for number, cell in enumerate(cells, start=1):
+        console().print(f"cell {number} of {len(cells)}: {cell.name}", markup=False)
+        results.append(runner.run(cell))
+        if finished:
+            finished(cell, results[-1])
+    return results
+
+
+def check_names(cells: Sequence[Cell]) -> None:
+    """Raise IVError if two cells would share a folder."""
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.name in seen:
+            raise IVError(f"two cells are called {cell.name}; they would share a folder")
+        seen.add(cell.name)

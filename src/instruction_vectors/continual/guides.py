@@ -1,0 +1,77 @@
+"""What a task's training is guided by: its instruction vector, or a control in its place."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from instruction_vectors.errors import IVError
+from instruction_vectors.training.config import IVGuidanceConfig
+from instruction_vectors.vectors.vector import InstructionVector
+
+Vectors = Mapping[str, InstructionVector]
+"""The vector of every task of the sequence, in its order."""
+Guide = Callable[[str, Vectors, IVGuidanceConfig], tuple[InstructionVector | None, IVGuidanceConfig]]
+"""From a task's name to the vector that guides it and how."""
+
+
+def none(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """Plain training."""
+    return None, guidance
+
+
+def iv(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """The task's own vector (Jiang et al. 2406.12227, §5)."""
+    return vectors[task], guidance
+
+
+def plain_kl(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """The same KL term towards the original model without any vector, in teacher or student."""
+    return vectors[task], replace(guidance, teacher_scale=0.0, sign=0)
+
+
+def schedule_only(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """The progressively withdrawn vector without a KL term."""
+    return vectors[task], replace(guidance, kl_weight=0.0)
+
+
+def random(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """A random vector on the same heads, with the same norm on each."""
+    seed = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4])
+    return vectors[task].random_like(seed), guidance
+
+
+def other_task(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """The vector of the sequence's next task (of the first after the last)."""
+    names = list(vectors)
+    return vectors[names[(names.index(task) + 1) % len(names)]], guidance
+
+
+def mean(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """The mean of all the sequence's vectors."""
+    first, *others = vectors.values()
+    total = first
+    for other in others:
+        total = total + other
+    return total * (1 / len(vectors)), guidance
+
+
+GUIDES: dict[str, Guide] = {
+    "none": none,
+    "iv": iv,
+    "plain_kl": plain_kl,
+    "schedule_only": schedule_only,
+    "random": random,
+    "other_task": other_task,
+    "mean": mean,
+}
+
+
+def guide_named(name: str) -> Guide:
+    """The guide called `name`.
+
+    Raises:
+        IVError: there is none.
+    """
+    if name not in GUIDES:
+        raise IVError(f"unknown guide {name!r}; there are {', '.join(GUIDES)}")
+    return GUIDES[name]

@@ -1,0 +1,121 @@
+"""What cells share, made once from the original model: the vectors of the sequence's tasks and how M0 does on everything."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.continual.curriculum import Curriculum, Lesson
+from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.evaluation.abilities import measure
+from instruction_vectors.files import write_atomic
+from instruction_vectors.models.loading import model_fingerprint
+from instruction_vectors.progress import track
+from instruction_vectors.tasks.layout import template_of
+from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance, top_heads
+from instruction_vectors.vectors.vector import InstructionVector
+
+Stage = dict[str, dict[str, Any]]
+"""Row-by-row results at one stage: `matrix` by trained task, `probes` by probe and form."""
+
+
+def measure_stage(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, curriculum: Curriculum, lessons: tuple[Lesson, ...], label: str
+) -> Stage:
+    """The test rows of `lessons` and all probes."""
+    with track(f"Measuring {label}", len(lessons) + len(curriculum.probes), "task") as advance:
+        matrix = {}
+        for done, lesson in enumerate(lessons, start=1):
+            matrix[lesson.name] = curriculum.measure(model, tokenizer, lesson)
+            advance(done)
+        probes = {}
+        for done, probe in enumerate(curriculum.probes, start=len(lessons) + 1):
+            probes[probe.task.name] = measure(model, tokenizer, probe)
+            advance(done)
+    return {"matrix": matrix, "probes": probes}
+
+
+class Preparation:
+    """Steps shared by the cells of one sequence and seed, kept in a ledger of their own.
+
+    Args:
+        ledger: where they are kept; other processes wait for it.
+        curriculum: the rows.
+        model: the original model.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, ledger: Ledger, curriculum: Curriculum, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.ledger, self.curriculum, self.model, self.tokenizer = ledger, curriculum, model, tokenizer
+
+    @staticmethod
+    def config(curriculum: Curriculum) -> dict[str, Any]:
+        """What the shared steps depend on: the cell without what only its training depends on."""
+        plain = replace(curriculum.cell, method="sequential", guide="none", stage=type(curriculum.cell.stage)(), triangle=False)
+        settings = replace(plain, guidance=type(plain.guidance)()).resolved()
+        return {"shared by cells like": settings, "data": curriculum.fingerprints()}
+
+    def base_stage(self) -> Stage:
+        """M0 on every test row and probe."""
+        lessons = self.curriculum.lessons
+        stage: Stage = self.ledger.step(
+            "measure/M0", lambda: measure_stage(self.model, self.tokenizer, self.curriculum, lessons, "M0")
+        )
+        return stage
+
+    def vectors(self) -> dict[str, InstructionVector]:
+        """One vector a task of the sequence, over heads that are causal for all of them (universal heads)."""
+        lessons = self.curriculum.lessons
+        tasks = {lesson.name: self.curriculum.short(lesson, self.tokenizer) for lesson in lessons}
+        with track("Vectors of the sequence's tasks", 2 * len(lessons), "task") as advance:
+            means = {}
+            for done, (name, task) in enumerate(tasks.items(), start=1):
+                means[name] = self._means(name, task)
+                advance(done)
+            effects = []
+            for done, (name, task) in enumerate(tasks.items(), start=len(lessons) + 1):
+                effects.append(self._effects(name, task, means[name]))
+                advance(done)
+        heads = top_heads(torch.stack(effects), self.curriculum.cell.heads)
+        fingerprint = model_fingerprint(self.model)
+        return {name: self._vector(task, means[name], heads, fingerprint) for name, task in tasks.items()}
+
+    def _means(self, name: str, task: Any) -> Tensor:
+        cell = self.curriculum.cell
+        path: Path = self.ledger.folder / "means" / f"{name}.safetensors"
+
+        def compute() -> str:
+            built = demonstrations(
+                task, prompts=cell.mean_prompts, shots=cell.shots, contexts=-(-cell.mean_prompts // 5),
+                template=template_of(task), seed=cell.seed,
+            )  # fmt: skip
+            means = mean_head_outputs(self.model, self.tokenizer, [text for text, _ in built])
+            write_atomic(path, safetensors.torch.save({"means": means}))
+            return path.name
+
+        self.ledger.step(f"means/{name}", compute)
+        return safetensors.torch.load_file(path)["means"]
+
+    def _effects(self, name: str, task: Any, means: Tensor) -> Tensor:
+        cell = self.curriculum.cell
+        effects = self.ledger.step(
+            f"effects/{name}",
+            lambda: head_effects(
+                self.model, self.tokenizer, task, means, prompts=cell.effect_prompts, shots=cell.shots,
+                template=template_of(task), seed=cell.seed,
+            ).mean(0).tolist(),
+        )  # fmt: skip
+        return torch.tensor(effects)
+
+    def _vector(self, task: Any, means: Tensor, heads: Any, fingerprint: str) -> InstructionVector:
+        cell = self.curriculum.cell
+        metadata = provenance(
+            self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots, seed=cell.seed
+        )
+        vector = InstructionVector.from_means(self.model, means, heads, metadata=metadata)
+        vector.save_pretrained(self.ledger.folder / "vectors" / task.name)
+        return vector

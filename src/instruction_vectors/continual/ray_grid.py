@@ -1,0 +1,94 @@
+"""The same grid on Ray: cells as tasks with declared needs, run again when a worker dies."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.grid import check_names
+from instruction_vectors.errors import IVError
+
+
+def run_on_ray(
+    cells: Sequence[Cell],
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    address: str | None = None,
+    cpus: float = 2,
+    gpus: float = 0,
+    memory_gb: float = 4,
+    retries: int = 3,
+    finished: Callable[[Cell, dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run cells on a Ray cluster; `out` and `data_dir` must be the same folders on every node.
+
+    Args:
+        cells: what to run.
+        out: the grid's folder.
+        data_dir: where benchmarks are read from.
+        address: a cluster's address; by default a local one is started and stopped again.
+        cpus: processors a cell; also the number of threads it computes with.
+        gpus: accelerators a cell.
+        memory_gb: memory a cell.
+        retries: how often a cell is taken up again after its worker died (each time from its last finished step).
+        finished: called after each cell, in the order of finishing.
+
+    Raises:
+        IVError: Ray is not installed, or a cell failed for good; the others are finished first.
+    """
+    check_names(cells)
+    ray = _ray()
+    own = not ray.is_initialized()
+    if own:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    try:
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, memory=int(memory_gb * 2**30), max_retries=retries, max_calls=1)(
+            _run_cell
+        )
+        waiting = {
+            remote.remote(cell.resolved(), str(out.absolute()), _text(data_dir), int(max(1, cpus))): cell for cell in cells
+        }
+        return _collect(ray, waiting, cells, finished)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _run_cell(settings: dict[str, Any], out: str, data_dir: str | None, threads: int) -> dict[str, Any]:
+    import torch
+
+    from instruction_vectors.continual.runner import Runner
+
+    torch.set_num_threads(threads)
+    return Runner(Path(out), Path(data_dir) if data_dir else None).run(Cell.of(settings))
+
+
+def _collect(ray: Any, waiting: dict[Any, Cell], cells: Sequence[Cell], finished: Any) -> list[dict[str, Any]]:
+    results: dict[str, dict[str, Any]] = {}
+    failures: list[str] = []
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        cell = waiting.pop(done)
+        try:
+            results[cell.name] = ray.get(done)
+        except ray.exceptions.RayError as error:
+            failures.append(f"{cell.name}: {str(error).strip().splitlines()[-1]}")
+            continue
+        if finished:
+            finished(cell, results[cell.name])
+    if failures:
+        raise IVError(f"{len(failures)} of {len(cells)} cells failed: {'; '.join(failures)}")
+    return [results[cell.name] for cell in cells]
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise IVError("a grid on Ray needs Ray: pip install 'instruction-vectors[ray]'") from error
+    return ray

@@ -1,0 +1,28 @@
+"""Running a committed cell again and comparing its numbers."""
+
+from pathlib import Path
+from typing import Any
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.runner import Runner
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_json
+
+_NUMBERS = ("tasks", "matrix", "ap", "fp", "forget", "bwt", "fwt", "forms", "stages")
+
+
+def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
+    """Run the cell of a `result.json` in `out` and name what came out differently (nothing: an empty list).
+
+    Raises:
+        DataError: the file is no cell's result, or its data are not the ones that lie here.
+    """
+    before = read_json(path)
+    if not isinstance(before, dict) or "cell" not in before:
+        raise DataError(f"{path}: not a cell's result.json")
+    after: dict[str, Any] = Runner(out, data_dir).run(Cell.of(before["cell"]))
+    if changed := sorted(
+        n for n in before["data"].keys() | after["data"].keys() if before["data"].get(n) != after["data"].get(n)
+    ):
+        raise DataError(f"{path}: other data than here: {', '.join(changed)}")
+    return [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]

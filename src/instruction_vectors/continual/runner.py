@@ -1,0 +1,146 @@
+"""Running a cell to its end, from wherever it was stopped."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.course import Course
+from instruction_vectors.continual.curriculum import Curriculum
+from instruction_vectors.continual.guides import guide_named
+from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.continual.methods import method_named
+from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
+from instruction_vectors.continual.summary import summary
+from instruction_vectors.environment import machine, peak_rss_mb, versions
+from instruction_vectors.files import read_json, write_json
+from instruction_vectors.models.loading import load, model_fingerprint
+
+
+@dataclass
+class Runner:
+    """Runs cells into a folder; the model is opened once and only when something is left to do.
+
+    Attributes:
+        out: the grid's folder; a cell's own is `out/cells/<name>`, what cells share is in `out/shared`.
+        data_dir: where benchmarks are read from.
+    """
+
+    out: Path
+    data_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._opened: tuple[str, nn.Module, PreTrainedTokenizerBase] | None = None
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a cell is kept."""
+        return self.out / "cells" / cell.name
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """The cell's result: read if it is finished, else brought to its end; `result.json` and `run.json` are in its folder.
+
+        A cell that was killed goes on from its last finished step and ends with the same bytes of `result.json`.
+
+        Raises:
+            DataError: the folder holds this cell with other settings or other data, is held by another process or cannot
+                be written; or its data are malformed.
+        """
+        curriculum = Curriculum.of(cell, self.data_dir)
+        folder = self.folder(cell)
+        with Ledger(folder, {**cell.resolved(), "data": curriculum.fingerprints()}) as ledger:
+            path = folder / "result.json"
+            if not path.exists():
+                started = time.time()
+                result = self._result(cell, curriculum, ledger)
+                write_json(folder / "run.json", _circumstances(ledger, started))
+                write_json(path, result)
+                # Adapters are needed to go on; a finished cell needs the last one only.
+                _drop_all_but_last(folder / "adapters")
+            finished: dict[str, Any] = read_json(path)
+            return finished
+
+    def _result(self, cell: Cell, curriculum: Curriculum, ledger: Ledger) -> dict[str, Any]:
+        model, tokenizer = self._open(cell.model)
+        with self._shared(curriculum) as shared:
+            preparation = Preparation(shared, curriculum, model, tokenizer)
+            stages: list[Stage] = [preparation.base_stage()]
+            vectors = preparation.vectors() if cell.guide != "none" else {}
+        with Course(ledger, cell.method, model, method_named(cell.method)(cell.stage)) as course:
+            stages += self._stages(cell, curriculum, course, tokenizer, vectors)
+        names = [lesson.name for lesson in curriculum.lessons]
+        return {
+            "schema": 1,
+            "cell": cell.resolved(),
+            "name": cell.name,
+            "data": curriculum.fingerprints(),
+            "model_fingerprint": model_fingerprint(model),
+            "versions": versions(),
+            "tasks": names,
+            **summary(names, stages, seed=cell.seed),
+            "stages": stages,
+        }
+
+    def _stages(self, cell: Cell, curriculum: Curriculum, course: Course, tokenizer: Any, vectors: Any) -> Iterator[Stage]:
+        for number, lesson in enumerate(curriculum.lessons, start=1):
+            vector, guidance = guide_named(cell.guide)(lesson.name, vectors, cell.guidance)
+            course.train(lesson.name, curriculum.training_rows(lesson, tokenizer), vector=vector, guidance=guidance)
+            measured = curriculum.lessons[:number] if cell.triangle else curriculum.lessons
+            label = f"{cell.name} after {lesson.name}"
+            yield course.measure(
+                "measure",
+                lambda model, measured=measured, label=label: measure_stage(model, tokenizer, curriculum, measured, label),
+            )
+
+    def _shared(self, curriculum: Curriculum) -> Ledger:
+        cell = curriculum.cell
+        folder = self.out / "shared" / f"{cell.benchmark}-{cell.sequence}-s{cell.seed}"
+        return Ledger(folder, Preparation.config(curriculum), wait=True)
+
+    def _open(self, name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+        if self._opened is None or self._opened[0] != name:
+            self._opened = (name, *load(name))
+        return self._opened[1:]
+
+
+def run_sequence(
+    config: Cell | Mapping[str, Any], out: str | Path = "runs/bench", data_dir: str | Path | None = None
+) -> dict[str, Any]:
+    """One method through one sequence: trained, measured after every task, resumable.
+
+    Args:
+        config: a `Cell`, or its settings by name.
+        out: where the cell's folder goes.
+        data_dir: where the benchmark is read from; not needed for `shipped`.
+
+    Returns:
+        The content of `result.json`: matrix, AP, FP, Forget, BWT, FWT, and GP, IP, knowledge and instruction over the stages.
+
+    Raises:
+        IVError: unknown names, malformed data, or a folder that holds something else.
+    """
+    cell = config if isinstance(config, Cell) else Cell.of(config)
+    return Runner(Path(out), Path(data_dir) if data_dir else None).run(cell)
+
+
+def _circumstances(ledger: Ledger, started: float) -> dict[str, Any]:
+    """What a result does not depend on: times, host, memory."""
+    seconds = ledger.seconds()
+    return {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "last_sitting_seconds": round(time.time() - started, 1),
+        "seconds": {"total": round(sum(seconds.values()), 1), **seconds},
+        "peak_rss_mb": peak_rss_mb(),
+        **machine(),
+    }
+
+
+def _drop_all_but_last(folder: Path) -> None:
+    for method in folder.iterdir() if folder.is_dir() else ():
+        for path in sorted((p for p in method.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))[:-1]:
+            shutil.rmtree(path, ignore_errors=True)

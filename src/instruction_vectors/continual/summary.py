@@ -1,0 +1,69 @@
+"""A cell in numbers: the matrix of scores, AP, FP, Forget, BWT, FWT, and GP, IP, knowledge, instruction, with intervals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from instruction_vectors.errors import DataError
+from instruction_vectors.evaluation.abilities import FORMS
+from instruction_vectors.evaluation.continual_metrics import ScoreMatrix
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means
+
+Rows = Sequence[Sequence[float]]
+
+
+def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *, seed: int = 0) -> dict[str, Any]:
+    """Everything a table needs of a cell.
+
+    Args:
+        tasks: the sequence.
+        stages: row-by-row results of M0 and after each task: `matrix` by task, `probes` by probe and form.
+        seed: of the bootstrap over tasks and rows.
+
+    Returns:
+        `matrix` (N + 1 rows), `ap`, `fp`, `forget`, `bwt`, `fwt` (None for a lower triangle), and for each form
+        (`in_context` is IP, `zero_shot` GP) a list over stages: `{"mean", "low", "high"}`, and its change against M0 with
+        an interval over the same rows.
+    """
+    matrix = ScoreMatrix.of(tasks, [{name: _mean(rows) for name, rows in stage["matrix"].items()} for stage in stages])
+    last = len(tasks)
+    learnt = [stages[number]["matrix"][name] for number, name in enumerate(tasks, start=1)]
+    kept = [stages[last]["matrix"][name] for name in tasks]
+    return {
+        "matrix": [[None if score != score else score for score in row] for row in matrix.scores],
+        "ap": _with_interval(learnt, seed),
+        "fp": _with_interval(kept, seed),
+        "forget": _with_interval(_paired(learnt, kept), seed),
+        "bwt": matrix.bwt,
+        "fwt": _or_none(matrix),
+        "forms": {form: _over_stages(form, stages, seed) for form in FORMS},
+    }
+
+
+def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: int) -> list[dict[str, Any]]:
+    groups = [[rows[form] for rows in stage["probes"].values() if form in rows] for stage in stages]
+    if not groups[0]:
+        return []
+    return [
+        {**_with_interval(group, seed), "n": sum(map(len, group)), "change": _with_interval(_paired(group, groups[0]), seed)}
+        for group in groups
+    ]
+
+
+def _with_interval(groups: Rows, seed: int) -> dict[str, float]:
+    low, high = bootstrap_interval(groups, seed=seed)
+    return {"mean": mean_of_means(groups), "low": low, "high": high}
+
+
+def _paired(first: Rows, second: Rows) -> list[list[float]]:
+    return [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(first, second, strict=True)]
+
+
+def _mean(rows: Sequence[float]) -> float:
+    return sum(rows) / len(rows)
+
+
+def _or_none(matrix: ScoreMatrix) -> float | None:
+    try:
+        return matrix.fwt
+    except DataError:  # a lower triangle knows no task before it is learnt
+        return None

@@ -1,0 +1,276 @@
+"""Cells from beginning to end on a tiny model: what they hold, and that stopping them changes nothing."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_world
+
+from instruction_vectors import run_sequence
+from instruction_vectors.continual import methods as folder_of_methods
+from instruction_vectors.continual.cell import Cell, grid
+from instruction_vectors.continual.curriculum import Curriculum
+from instruction_vectors.continual.grid import run_grid, standing
+from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.continual.methods import method_named, methods
+from instruction_vectors.continual.replay import replay
+from instruction_vectors.continual.runner import Runner
+from instruction_vectors.errors import DataError, IVError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_world.save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def finished(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
+    cell, out = tiny_world.cell(model, guide="iv"), tmp_path_factory.mktemp("grid")
+    Runner(out).run(cell)
+    return cell, out
+
+
+def content(out: Path, cell: Cell) -> bytes:
+    return (Runner(out).folder(cell) / "result.json").read_bytes()
+
+
+def test_a_cell_is_read_back_from_its_settings(model: str) -> None:
+    cell = tiny_world.cell(model, method="ewc", guide="plain_kl", seed=3, triangle=True)
+    assert Cell.of(json.loads(json.dumps(cell.resolved()))) == cell
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; there are .*ewc"),
+        ({"guide": "magic"}, "unknown guide 'magic'; there are none, iv"),
+        ({"train_rows": 0}, "train_rows must be at least 1, got 0"),
+        ({"magic": 1}, "unknown settings: magic; there are benchmark"),
+        ({"stage": {"magic": 1}}, "unknown settings: magic; there are batch_size"),
+        ({"stage": 3}, "expected settings of a StageConfig, got 3"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(IVError, match=message):
+        Cell.of({"benchmark": "shipped", "sequence": "capitalize", **change})
+
+
+def test_a_grid_is_every_combination_each_with_a_name_of_its_own(model: str) -> None:
+    cells = list(
+        grid(
+            tiny_world.cell(model),
+            methods=("sequential", "ewc"),
+            guides=("none", "iv"),
+            seeds=(0, 1),
+            learning_rates=(1e-3, 1e-4),
+        )
+    )
+    assert len({cell.name for cell in cells}) == len(cells) == 16
+    assert [cell.seed for cell in cells] == [0] * 8 + [1] * 8
+    assert all(cell.stage.seed == cell.seed for cell in cells)
+
+
+def test_the_numbers_of_a_result_are_those_of_its_rows(finished: tuple[Cell, Path]) -> None:
+    cell, out = finished
+    result = json.loads(content(out, cell))
+    first, second = tiny_world.TASKS
+    assert result["tasks"] == [first, second]
+    stages = result["stages"]
+    assert [set(stage["matrix"]) for stage in stages] == [{first, second}] * 3
+    assert all(len(rows) == 6 for stage in stages for rows in stage["matrix"].values())
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    matrix = [[mean(stage["matrix"][task]) for task in (first, second)] for stage in stages]
+    assert result["matrix"] == matrix
+    assert result["ap"]["mean"] == pytest.approx((matrix[1][0] + matrix[2][1]) / 2)
+    assert result["fp"]["mean"] == pytest.approx((matrix[2][0] + matrix[2][1]) / 2)
+    assert result["forget"]["mean"] == pytest.approx(result["ap"]["mean"] - result["fp"]["mean"])
+    assert result["bwt"] == pytest.approx(matrix[2][0] - matrix[1][0])
+    assert result["fwt"] == pytest.approx(matrix[1][1] - matrix[0][1])
+    for form, over_stages in result["forms"].items():
+        groups = [[rows[form] for rows in stage["probes"].values() if form in rows] for stage in stages]
+        assert [entry["mean"] for entry in over_stages] == pytest.approx([mean([mean(g) for g in group]) for group in groups])
+        assert over_stages[0]["change"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    # Only `present-past` of the two probes has a knowledge form.
+    assert result["forms"]["in_context"][0]["n"] == 8
+    assert result["forms"]["knowledge"][0]["n"] == 4
+
+
+def test_training_changes_the_model_and_guidance_changes_the_training(finished: tuple[Cell, Path], tmp_path: Path) -> None:
+    cell, out = finished
+    plain = replace(cell, guide="none")
+    Runner(tmp_path).run(plain)
+
+    def losses(folder: Path) -> list[float]:
+        steps = [json.loads(path.read_text()) for path in sorted((folder / "steps").glob("train_*.json"))]
+        return [step["value"]["loss"] for step in steps]
+
+    guided, unguided = losses(Runner(out).folder(cell)), losses(Runner(tmp_path).folder(plain))
+    assert len(guided) == len(unguided) == 2
+    assert all(abs(a - b) > 1e-6 for a, b in zip(guided, unguided, strict=True))
+
+
+def test_a_lower_triangle_leaves_out_what_is_not_learnt_yet(model: str, tmp_path: Path) -> None:
+    result = Runner(tmp_path).run(tiny_world.cell(model, triangle=True))
+    assert [len(stage["matrix"]) for stage in result["stages"]] == [2, 1, 2]
+    assert result["matrix"][1][1] is None
+    assert result["fwt"] is None
+    assert result["bwt"] is not None
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_stopped_after_any_step_a_cell_ends_with_the_same_bytes(
+    finished: tuple[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, out = finished
+    undisturbed = content(out, cell)
+    write = Ledger.step
+    computed: list[str] = []
+
+    def step(self: Ledger, name: str, compute: Any) -> Any:
+        fresh = not self.finished(name)
+        value = write(self, name, compute)
+        if fresh:
+            computed.append(name)
+            raise Killed
+        return value
+
+    monkeypatch.setattr(Ledger, "step", step)
+    sittings = 0
+    while standing(cell, tmp_path).state != "finished":
+        sittings += 1
+        try:
+            Runner(tmp_path).run(cell)
+        except Killed:
+            continue
+    # M0, two means, two effects, then training and measuring twice: each step computed once.
+    assert len(computed) == len(set(computed)) == 9
+    assert sittings == 10
+    assert content(tmp_path, cell) == undisturbed
+
+
+def test_killed_at_random_moments_a_cell_ends_with_the_same_bytes(finished: tuple[Cell, Path], tmp_path: Path) -> None:
+    cell, out = finished
+    (tmp_path / "cell.json").write_text(json.dumps(cell.resolved()))
+    program = (
+        "import json, sys, torch; torch.set_num_threads(1)\n"
+        "from instruction_vectors import run_sequence\n"
+        f"run_sequence(json.load(open({str(tmp_path / 'cell.json')!r})), {str(tmp_path / 'grid')!r})"
+    )
+    path = Runner(tmp_path / "grid").folder(cell) / "steps"
+    kills = 0
+    for wanted in (1, 2, 100):  # killed once a step of its own is done, once two are, then left alone
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            if len(list(path.glob("*.json"))) >= wanted:
+                process.kill()
+                kills += 1
+                process.wait()
+            time.sleep(0.005)
+    assert kills >= 1
+    assert process.returncode == 0
+    assert content(tmp_path / "grid", cell) == content(out, cell)
+
+
+def test_a_finished_cell_is_read_and_not_run_again(finished: tuple[Cell, Path]) -> None:
+    cell, out = finished
+    before = content(out, cell), (Runner(out).folder(cell) / "result.json").stat().st_mtime_ns
+    assert run_grid([cell], out)[0] == json.loads(before[0])
+    assert (content(out, cell), (Runner(out).folder(cell) / "result.json").stat().st_mtime_ns) == before
+
+
+def test_a_replayed_cell_gives_the_same_numbers_and_a_changed_one_is_noticed(finished: tuple[Cell, Path], tmp_path: Path) -> None:
+    cell, out = finished
+    path = Runner(out).folder(cell) / "result.json"
+    assert replay(path, tmp_path / "again") == []
+    changed = json.loads(path.read_text())
+    changed["matrix"][0][0] = 0.123
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    assert replay(tmp_path / "changed.json", tmp_path / "again") == ["matrix"]
+    changed["data"]["capitalize/probe"] = "0"
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    with pytest.raises(DataError, match="other data than here: capitalize/probe"):
+        replay(tmp_path / "changed.json", tmp_path / "again")
+
+
+def test_a_folder_with_other_settings_or_in_use_is_refused(finished: tuple[Cell, Path]) -> None:
+    cell, out = finished
+    with pytest.raises(DataError, match=r"holds a run with other settings \(data, train_rows\)"):
+        Runner(out).run(replace(cell, train_rows=7, test_rows=6))
+    held = {**cell.resolved(), "data": Curriculum.of(cell, None).fingerprints()}
+    with Ledger(Runner(out).folder(cell), held), pytest.raises(DataError, match="another process is running in"):
+        Runner(out).run(cell)
+
+
+def test_a_read_only_folder_is_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "cells").write_text("a file where a folder should be")
+    with pytest.raises(DataError, match="cannot write to"):
+        Runner(tmp_path).run(tiny_world.cell(model))
+
+
+def test_a_probe_that_is_trained_on_is_refused(model: str) -> None:
+    with pytest.raises(DataError, match="capitalize: trained on, so no probe"):
+        run_sequence(tiny_world.cell(model, sequence="capitalize"))
+
+
+def test_a_benchmark_without_a_folder_is_refused(model: str) -> None:
+    with pytest.raises(DataError, match="'func' is read from a folder: give --data-dir"):
+        run_sequence(tiny_world.cell(model, benchmark="func", sequence="A"))
+
+
+def test_two_cells_of_one_name_are_refused(model: str, tmp_path: Path) -> None:
+    cell = tiny_world.cell(model)
+    with pytest.raises(IVError, match="two cells are called"):
+        run_grid([cell, replace(cell, test_rows=5)], tmp_path)
+
+
+def test_training_and_test_rows_share_no_input_and_test_rows_are_the_same_for_all_seeds(model: str) -> None:
+    zero, one = (Curriculum.of(tiny_world.cell(model, seed=seed), None) for seed in (0, 1))
+    for lesson, other in zip(zero.lessons, one.lessons, strict=True):
+        assert not {row.input for row in lesson.train.rows} & {row.input for row in lesson.test.rows}
+        assert lesson.test.rows == other.test.rows
+        assert lesson.train.rows != other.train.rows
+
+
+def test_a_method_is_one_new_file(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "halved.py").write_text(
+        "from instruction_vectors.continual.method import Method\n\n\n"
+        "class Halved(Method):\n"
+        "    name = 'halved'\n"
+        "    source = 'a test'\n\n"
+        "    def begin(self, number, rows):\n"
+        "        return list(rows)[::2]\n"
+    )
+    monkeypatch.setattr(folder_of_methods, "__path__", [*folder_of_methods.__path__, str(tmp_path / "methods")])
+    methods.cache_clear()
+    try:
+        assert method_named("halved").source == "a test"
+        Runner(tmp_path).run(cell := tiny_world.cell(model, method="halved"))
+        steps = [json.loads(p.read_text()) for p in (Runner(tmp_path).folder(cell) / "steps").glob("train_*.json")]
+        assert [step["value"]["rows"] for step in steps] == [4, 4]
+    finally:
+        monkeypatch.undo()
+        methods.cache_clear()
+        sys.modules.pop("instruction_vectors.continual.methods.halved", None)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_bytes_of_this_process(finished: tuple[Cell, Path], tmp_path: Path) -> None:
+    from instruction_vectors.continual.ray_grid import run_on_ray
+
+    cell, out = finished
+    other = replace(cell, method="replay")
+    results = run_on_ray([cell, other], tmp_path, cpus=1, memory_gb=1)
+    assert [result["name"] for result in results] == [cell.name, other.name]
+    assert content(tmp_path, cell) == content(out, cell)

@@ -1,0 +1,61 @@
+"""Guides: which vector, and how."""
+
+import pytest
+import tiny
+import tiny_training as kit
+import torch
+
+from instruction_vectors.continual.guides import GUIDES, guide_named
+from instruction_vectors.errors import IVError
+from instruction_vectors.training.config import IVGuidanceConfig
+
+CONFIG = IVGuidanceConfig(kl_weight=0.7)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    model = tiny.model("llama")
+    return {"a": kit.vector(model, 0), "b": kit.vector(model, 1), "c": kit.vector(model, 2)}
+
+
+def test_none_trains_plainly(vectors):
+    assert guide_named("none")("a", {}, CONFIG) == (None, CONFIG)
+
+
+def test_iv_is_the_tasks_own_vector(vectors):
+    assert guide_named("iv")("b", vectors, CONFIG) == (vectors["b"], CONFIG)
+
+
+def test_plain_kl_keeps_the_weight_and_puts_no_vector_anywhere(vectors):
+    _, config = guide_named("plain_kl")("b", vectors, CONFIG)
+    assert (config.kl_weight, config.teacher_scale, config.sign) == (0.7, 0.0, 0)
+
+
+def test_schedule_only_has_no_kl_term(vectors):
+    vector, config = guide_named("schedule_only")("b", vectors, CONFIG)
+    assert vector == vectors["b"]
+    assert (config.kl_weight, config.sign) == (0.0, 1)
+
+
+def test_the_other_task_is_the_next_one_around_the_sequence(vectors):
+    other = guide_named("other_task")
+    assert [other(name, vectors, CONFIG)[0] for name in "abc"] == [vectors["b"], vectors["c"], vectors["a"]]
+
+
+def test_random_has_the_same_norm_on_every_head_and_is_drawn_a_task(vectors):
+    vector, _ = guide_named("random")("a", vectors, CONFIG)
+    assert vector.heads == vectors["a"].heads
+    torch.testing.assert_close(vector.values.norm(dim=1), vectors["a"].values.norm(dim=1))
+    assert abs(torch.cosine_similarity(vector.values.flatten(), vectors["a"].values.flatten(), dim=0)) < 0.9
+    again, _ = guide_named("random")("a", vectors, CONFIG)
+    torch.testing.assert_close(vector.values, again.values, rtol=0, atol=0)
+
+
+def test_mean_is_the_mean_of_all(vectors):
+    vector, _ = guide_named("mean")("a", vectors, CONFIG)
+    torch.testing.assert_close(vector.summed, sum(v.summed for v in vectors.values()) / 3)
+
+
+def test_an_unknown_guide_is_refused():
+    with pytest.raises(IVError, match=f"there are {', '.join(GUIDES)}"):
+        guide_named("magic")
