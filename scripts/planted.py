@@ -38,7 +38,7 @@ ENTITIES, TASKS, ANSWERS, SHOTS = 56, 3, 8, 5
 NEW = TASKS
 """Number of the task that only fine-tuning brings."""
 TRUTHS = {"untouched": "intact", "suppressed": "suppressed", "overwritten": "lost"}
-PLAN = Plan(rows=40, validation_rows=4, shots=SHOTS, heads=3, mean_prompts=5, effect_prompts=3, scales=(1.0, 2.0), dials=(0.5,))
+PLAN = Plan(rows=32, validation_rows=4, shots=SHOTS, heads=3, mean_prompts=5, effect_prompts=3, scales=(1.0, 2.0), dials=(0.5,))
 
 
 class World:
@@ -79,8 +79,11 @@ class Lesson:
     weights: tuple[float, ...]
 
 
-def batch(world: World, lesson: Lesson, rows: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Instructed sequences of a zero-shot question and further ones after it, the same bare, and clozes: ids, labels."""
+def batch(world: World, lesson: Lesson, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Instructed sequences (a zero-shot question, further ones after it), the same bare, and clozes.
+
+    Returns ids, labels, and for each place the form asked: 0 zero-shot, 1 few-shot, 2 cloze, -1 for the new task.
+    """
     g = world.generator
     k = torch.multinomial(torch.tensor(lesson.weights), rows, replacement=True, generator=g)
     e = torch.stack([torch.randperm(ENTITIES, generator=g)[: SHOTS + 1] for _ in range(rows)])
@@ -99,35 +102,43 @@ def batch(world: World, lesson: Lesson, rows: int) -> list[tuple[torch.Tensor, t
     hidden = labels[some].clone()
     hidden[:, :2] = -100  # bare: two shots must have told which task it is
     asked = torch.tensor([world.ids[f"r{n}-is"] for n in range(TASKS + 1)])[k]
-    cloze = torch.stack([world.entity[e], asked[:, None].expand_as(e)], dim=-1).flatten(0, 1)
-    known = world.answer[k[:, None], lesson.cloze[k[:, None], e]].flatten()
-    return [
-        instructed,
-        (blocks[some].flatten(1), hidden.flatten(1)),
-        (cloze, torch.stack([torch.full_like(known, -100), known], dim=-1)),
-    ]
+    known = world.answer[k, lesson.cloze[k, e[:, 1]]]
+    cloze = torch.stack([world.entity[e[:, 1]], asked], -1), torch.stack([torch.full_like(known, -100), known], -1)
+    parts = [instructed, (blocks[some].flatten(1), hidden.flatten(1)), cloze]
+    wide = instructed[0].shape[1]
+    ids, labels = (
+        torch.cat([torch.nn.functional.pad(part[i], (0, wide - part[i].shape[1]), value=(0, -100)[i]) for part in parts])
+        for i in (0, 1)
+    )
+    forms = torch.ones_like(labels)
+    forms[:rows, : head.shape[1] + 4], forms[-rows:] = 0, 2
+    forms[torch.cat([k, k[some], k]) == NEW] = -1
+    return ids, labels, forms
 
 
 def train(model: torch.nn.Module, world: World, lesson: Lesson, *, steps: int, most: int, rate: float, rows: int = 24) -> bool:
-    """At least `steps` steps, then on until all that is taught is answered right 97 times in a hundred; False if never."""
+    """At least `steps` steps, then on until each form of what is planted is answered right 97 times in a hundred.
+
+    Judged over the last five batches; False if that never happens.
+    """
     weights = [w for w in model.parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
-    recent: list[float] = []
+    recent: list[torch.Tensor] = []
     model.train()
     for step in range(1, most + 1):
-        loss, right = torch.zeros(()), []
-        for ids, labels in batch(world, lesson, rows):
-            logits = model(input_ids=ids).logits
-            asked = labels != -100
-            loss = loss + torch.nn.functional.cross_entropy(logits[asked], labels[asked])
-            right.append((logits[asked].argmax(-1) == labels[asked]).float().mean().item())
+        ids, labels, forms = batch(world, lesson, rows)
+        logits = model(input_ids=ids).logits
+        asked = labels != -100
+        loss = torch.nn.functional.cross_entropy(logits[asked], labels[asked])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, step / 10)
-        recent = [*recent[-4:], min(right)]
-        if step >= steps and min(recent) >= 0.97:
+        # Whether a new task is learnt does not matter, only that the old ones are as planted.
+        right = (logits[asked].argmax(-1) == labels[asked]).double()
+        recent = [*recent[-4:], torch.stack([right[forms[asked] == form].mean() for form in range(3)])]
+        if step >= steps and torch.stack(recent).mean(0).min() >= 0.97:
             model.eval()
             return True
     model.eval()
@@ -175,19 +186,18 @@ def case(world: World, base: LlamaForCausalLM, state: str, seed: int) -> dict[st
     target, adapter = generator.randrange(TASKS), generator.random() < 0.5
     lesson, variety = lesson_of(world, state, target, generator)
     tuned: torch.nn.Module = copy.deepcopy(base)
-    rate = generator.choice([2e-3, 4e-3])
+    rate = generator.choice([3e-3, 6e-3])
     if adapter:
         torch.manual_seed(seed)
         tuned = get_peft_model(tuned, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
         rate *= 2
     start = time.monotonic()
-    planted = train(tuned, world, lesson, steps=40, most=800, rate=rate)
+    planted = train(tuned, world, lesson, steps=40, most=400, rate=rate)
     trained = time.monotonic()
     found = {"seed": seed, "state": state, "variety": variety, "adapter": adapter, "planted": planted}
     if planted:
-        result = diagnose(
-            None if adapter else base, tuned, [world.task(k) for k in range(TASKS)], tokenizer=world.tokenizer, plan=PLAN
-        )
+        asked = [world.task(k) for k in (target, (target + 1) % TASKS)]
+        result = diagnose(None if adapter else base, tuned, asked, tokenizer=world.tokenizer, plan=PLAN)
         task = result.tasks[f"r{target}"]
         found |= {"verdict": task.verdict.name, "by": list(task.verdict.by), "reason": task.verdict.reason}
         found["drop"] = [task.changes["instruction"].drop.value, *task.changes["instruction"].drop.interval]

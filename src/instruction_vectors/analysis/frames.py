@@ -1,24 +1,21 @@
 """A diagnosis as tables: pandas data frames, and parquet files of them (CSV where pyarrow is missing)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from instruction_vectors.analysis.diagnosis import Diagnosis
 from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.knowledge import Estimate
 
-if TYPE_CHECKING:
-    import pandas
 
-
-def frames(diagnosis: Diagnosis) -> "dict[str, pandas.DataFrame]":
-    """Tables by name: `verdicts`, `changes` (a row a task and form), `repairs`, `grid`, `where`, `effects`.
+def frames(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Tables (`pandas.DataFrame`) by name: `verdicts`, `changes` (a row a task and form), `repairs`, `grid`, `where`, `effects`.
 
     Raises:
         IVError: pandas is not installed.
     """
     try:
-        import pandas
+        import pandas  # type: ignore[import-untyped]
     except ImportError as error:
         raise IVError("data frames need the data extra; run `pip install 'instruction-vectors[data]'`") from error
     return {name: pandas.DataFrame(rows) for name, rows in _rows(diagnosis).items()}

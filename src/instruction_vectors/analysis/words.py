@@ -43,6 +43,9 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
                         "instruction following lost.")  # fmt: skip
         elif split.reason:
             said.append(f"The drop is not split: {split.reason}.")
+    fewer = [name for name, task in diagnosis.tasks.items() if task.changes["in_context"].drop.interval[0] > 0]
+    if fewer:
+        said.append(f"Written out after shots, the answer is right less often in: {', '.join(fewer)}.")
     smallest = max(task.changes["instruction"].smallest for task in diagnosis.tasks.values())
     said.append(f"The smallest drop that every task's rows would show four times in five is {smallest:.2f}.")
     said.append(f"The weights that changed moved by {diagnosis.weight_distance:.2%} of their norm.")
@@ -97,9 +100,20 @@ def _verdicts(diagnosis: Diagnosis) -> str:
         told, known = task.changes["instruction"], task.changes.get("knowledge")
         rows.append([
             name, f"**{task.verdict.name}**", f"{told.base.value:.2f} → {told.tuned.value:.2f}", shown(told.drop),
-            shown(known.drop) if known else "–", f"{told.smallest:.2f}", task.verdict.reason, remedy(task),
+            shown(known.drop) if known else "–", shown(task.changes["in_context"].drop), f"{told.smallest:.2f}",
+            task.verdict.reason, remedy(task),
         ])  # fmt: skip
-    heads = ["task", "verdict", "instruction form", "drop", "drop of knowledge", "smallest visible", "why", "what to do"]
+    heads = [
+        "task",
+        "verdict",
+        "instruction form",
+        "drop",
+        "drop of knowledge",
+        "drop of few-shot",
+        "smallest visible",
+        "why",
+        "what to do",
+    ]
     return _table(heads, rows)
 
 

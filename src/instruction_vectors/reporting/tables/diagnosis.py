@@ -15,14 +15,27 @@ def verdicts(results: Mapping[str, Any]) -> Table | None:
     rows = []
     for name, task in _tasks(results):
         verdict, changes = mapping(task.get("verdict")), mapping(task.get("changes"))
-        told, known = mapping(changes.get("instruction")), mapping(changes.get("knowledge"))
+        told, known, shots = (mapping(changes.get(form)) for form in ("instruction", "knowledge", "in_context"))
         cells = [value_cell(_read(told.get(key)), "base") for key in ("base", "tuned")]
-        cells += [value_cell(_read(form.get("drop")), plus=True) for form in (told, known)]
+        cells += [value_cell(_read(form.get("drop")), plus=True) for form in (told, known, shots)]
         smallest = value_cell(estimate(told.get("smallest")))
         said = str(verdict.get("reason") or "")
         rows.append([Cell(name), Cell(str(verdict.get("name") or ""), marked=True), *cells, smallest, Cell(said)])
-    columns = ["task", "verdict", "base", "tuned", "drop", "drop of knowledge", "smallest visible drop", "why"]
-    remark = "Rank classification under the instruction: 0 is guessing, 1 is every question right."
+    columns = [
+        "task",
+        "verdict",
+        "base",
+        "tuned",
+        "drop",
+        "drop of knowledge",
+        "drop of few-shot",
+        "smallest visible drop",
+        "why",
+    ]
+    remark = (
+        "Base and tuned: rank classification under the instruction, 0 is guessing, 1 is every question right. Few-shot: the "
+        "whole answer written out."
+    )
     return Table("Verdicts", columns, rows, remark, sortable=True) if rows else None
 
 
@@ -50,7 +63,8 @@ def repairs(results: Mapping[str, Any]) -> Table | None:
 
 def conditions(results: Mapping[str, Any]) -> Table | None:
     """Scores for input, instruction and vector, alone and together, in base and tuned model."""
-    rows, columns = [], []
+    rows: list[list[Cell]] = []
+    columns: list[str] = []
     for name, task in _tasks(results):
         for model, row in mapping(task.get("grid")).items():
             values = {c: v for c, raw in mapping(row).items() if (v := number(raw)) is not None}
