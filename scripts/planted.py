@@ -34,11 +34,11 @@ from instruction_vectors.analysis.verdict import Rules
 from instruction_vectors.files import read_json, write_json
 from instruction_vectors.tasks.task import Example, Task
 
-ENTITIES, TASKS, ANSWERS, SHOTS = 56, 3, 8, 5
+ENTITIES, TASKS, ANSWERS, SHOTS = 46, 3, 8, 5
 NEW = TASKS
 """Number of the task that only fine-tuning brings."""
 TRUTHS = {"untouched": "intact", "suppressed": "suppressed", "overwritten": "lost"}
-PLAN = Plan(rows=32, validation_rows=4, shots=SHOTS, heads=3, mean_prompts=5, effect_prompts=3, scales=(1.0, 2.0), dials=(0.5,))
+PLAN = Plan(rows=36, validation_rows=4, shots=SHOTS, heads=3, mean_prompts=5, effect_prompts=3, scales=(1.0, 2.0), dials=(0.5,))
 
 
 class World:
@@ -102,8 +102,9 @@ def batch(world: World, lesson: Lesson, rows: int) -> tuple[torch.Tensor, torch.
     hidden = labels[some].clone()
     hidden[:, :2] = -100  # bare: two shots must have told which task it is
     asked = torch.tensor([world.ids[f"r{n}-is"] for n in range(TASKS + 1)])[k]
+    bare = slice(0, rows // 2)
     known = world.answer[k, lesson.cloze[k, e[:, 1]]]
-    cloze = torch.stack([world.entity[e[:, 1]], asked], -1), torch.stack([torch.full_like(known, -100), known], -1)
+    cloze = torch.stack([world.entity[e[:, 1]], asked], -1)[bare], torch.stack([torch.full_like(known, -100), known], -1)[bare]
     parts = [instructed, (blocks[some].flatten(1), hidden.flatten(1)), cloze]
     wide = instructed[0].shape[1]
     ids, labels = (
@@ -111,15 +112,15 @@ def batch(world: World, lesson: Lesson, rows: int) -> tuple[torch.Tensor, torch.
         for i in (0, 1)
     )
     forms = torch.ones_like(labels)
-    forms[:rows, : head.shape[1] + 4], forms[-rows:] = 0, 2
-    forms[torch.cat([k, k[some], k]) == NEW] = -1
+    forms[:rows, : head.shape[1] + 4], forms[rows + len(hidden) :] = 0, 2
+    forms[torch.cat([k, k[some], k[bare]]) == NEW] = -1
     return ids, labels, forms
 
 
-def train(model: torch.nn.Module, world: World, lesson: Lesson, *, steps: int, most: int, rate: float, rows: int = 24) -> bool:
+def train(model: torch.nn.Module, world: World, lesson: Lesson, *, steps: int, most: int, rate: float, rows: int = 20) -> int:
     """At least `steps` steps, then on until each form of what is planted is answered right 97 times in a hundred.
 
-    Judged over the last five batches; False if that never happens.
+    Judged over the last five batches. Returns the steps taken, 0 if it never happens.
     """
     weights = [w for w in model.parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
@@ -140,9 +141,9 @@ def train(model: torch.nn.Module, world: World, lesson: Lesson, *, steps: int, m
         recent = [*recent[-4:], torch.stack([right[forms[asked] == form].mean() for form in range(3)])]
         if step >= steps and torch.stack(recent).mean(0).min() >= 0.97:
             model.eval()
-            return True
+            return step
     model.eval()
-    return False
+    return 0
 
 
 def base_of(seed: int) -> tuple[World, LlamaForCausalLM]:
@@ -150,14 +151,14 @@ def base_of(seed: int) -> tuple[World, LlamaForCausalLM]:
     world = World(seed)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(world.ids), hidden_size=48, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(world.ids), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
         eos_token_id=None, attn_implementation="sdpa",
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     facts = world.answers
-    learnt = train(model, world, Lesson(facts, facts, facts, (facts,), (1.0,) * TASKS + (0.0,)), steps=100, most=1500, rate=5e-3)
-    if not learnt:
+    steps = train(model, world, Lesson(facts, facts, facts, (facts,), (1.0,) * TASKS + (0.0,)), steps=100, most=1500, rate=5e-3)
+    if not steps:
         raise RuntimeError(f"seed {seed}: the base did not learn its tasks")
     return world, model
 
@@ -183,7 +184,7 @@ def case(world: World, base: LlamaForCausalLM, state: str, seed: int) -> dict[st
     """Plant one state, diagnose it, and say what came out."""
     generator = random.Random(f"{seed}/{state}")
     world.generator.manual_seed(generator.randrange(2**32))
-    target, adapter = generator.randrange(TASKS), generator.random() < 0.5
+    target, adapter = generator.randrange(TASKS), generator.random() < 0.25
     lesson, variety = lesson_of(world, state, target, generator)
     tuned: torch.nn.Module = copy.deepcopy(base)
     rate = generator.choice([3e-3, 6e-3])
@@ -192,10 +193,10 @@ def case(world: World, base: LlamaForCausalLM, state: str, seed: int) -> dict[st
         tuned = get_peft_model(tuned, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
         rate *= 2
     start = time.monotonic()
-    planted = train(tuned, world, lesson, steps=40, most=400, rate=rate)
+    steps = train(tuned, world, lesson, steps=40, most=400, rate=rate)
     trained = time.monotonic()
-    found = {"seed": seed, "state": state, "variety": variety, "adapter": adapter, "planted": planted}
-    if planted:
+    found = {"seed": seed, "state": state, "variety": variety, "adapter": adapter, "planted": steps > 0, "steps": steps}
+    if steps:
         asked = [world.task(k) for k in (target, (target + 1) % TASKS)]
         result = diagnose(None if adapter else base, tuned, asked, tokenizer=world.tokenizer, plan=PLAN)
         task = result.tasks[f"r{target}"]
@@ -265,6 +266,7 @@ def run(options: argparse.Namespace) -> tuple[list[dict[str, object]], int]:
         for seed, state in left:
             if time.monotonic() - start <= options.seconds:
                 cases.append(case(world, base, state, seed))
+                write_json(options.out, summary(cases, bases))
     return cases, bases
 
 
