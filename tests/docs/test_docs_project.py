@@ -1,0 +1,59 @@
+"""Project files hold together: what they name is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TEMPLATES = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/quickstart.md", "docs/reproducibility.md", "docs/support.md"]
+)
+def test_every_make_target_that_is_named_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"^make (?:\w+=\S+ )*([a-z-]+)|`make (?:\w+=\S+ )*([a-z-]+)[ `]", text, re.MULTILINE))
+    assert {first or second for first, second in named} <= TARGETS
+
+
+def test_every_target_is_phony():
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert phony
+    assert set(phony[1].split()) == {*TARGETS, "help"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_relative_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_hooks_before_a_commit_run_what_make_check_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    checked = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ncheck:")[2].partition("\n\n")[0]
+    for hook in hooks:
+        tool, *rest = shlex.split(hook["entry"])
+        assert " ".join([f"$(BIN)/{Path(tool).name}", *rest[:1]]) in checked
+
+
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.stem != "config"], ids=lambda path: path.stem)
+def test_issue_templates_ask_for_something_under_unlike_ids(path):
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert form["name"]
+    assert form["description"]
+    ids = [field["id"] for field in form["body"]]
+    assert len(set(ids)) == len(ids)
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_what_the_documentation_is_built_with_is_pinned():
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
+    wanted = ("mkdocs", "mkdocs-material", "mkdocstrings", "mkdocstrings-python", "pymdown-extensions", "latex2mathml")
+    assert all(f"\n{name}==" in pins for name in wanted)
