@@ -1,0 +1,65 @@
+"""`iv diagnose`: exit status, and what it prints and writes."""
+
+import json
+
+import pytest
+import tiny
+import tiny_training
+from click.testing import CliRunner
+
+import instruction_vectors.analysis.diagnosis
+from instruction_vectors.analysis.pair import Pair
+from instruction_vectors.cli import main
+
+
+@pytest.fixture
+def iv(monkeypatch):
+    """Run `iv diagnose` on a tiny pair instead of one from disk; everything after opening is real."""
+
+    def opened(base, tuned, **kwargs):
+        return Pair(tiny.tokenizer(), tiny_training.adapted())
+
+    monkeypatch.setattr(instruction_vectors.analysis.diagnosis, "open_pair", opened)
+    return lambda *arguments: CliRunner().invoke(main, ["diagnose", *map(str, arguments)])
+
+
+def file_of(folder, name, shift):
+    lines = [{"instruction": tiny.text(30, shift), "knowledge": [f"{{input}} {tiny.WORDS[20]}"]}]
+    lines += [{"input": tiny.WORDS[i], "output": tiny.WORDS[(i * 7 + shift) % 36]} for i in range(26)]
+    path = folder / f"{name}.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def test_one_of_tuned_and_adapter_is_asked_for(iv, tmp_path):
+    assert iv().exit_code == 2
+    assert iv("--tuned", "x", "--adapter", tmp_path).exit_code == 2
+
+
+def test_numbers_and_artefacts_are_written(iv, tmp_path):
+    tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
+    result = iv("--tuned", "tiny", *tasks, "--rows", 6, "--out", tmp_path / "out", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == (1 if found["bad"] else 0), result.stderr
+    assert set(found["tasks"]) == {"t1", "t5"}
+    assert json.loads((tmp_path / "out/diagnosis.json").read_text()) == found
+    assert (tmp_path / "out/diagnosis.md").read_text().startswith("# Diagnosis")
+    assert (tmp_path / "out/tables/verdicts.parquet").exists()
+    report = CliRunner().invoke(main, ["report", str(tmp_path / "out")])
+    assert report.exit_code == 0
+    assert "What kind of loss" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_bad_verdict_is_exit_status_1(iv, tmp_path, monkeypatch):
+    monkeypatch.setattr(instruction_vectors.analysis.diagnosis.Diagnosis, "bad", property(lambda self: True))
+    tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
+    result = iv("--tuned", "tiny", *tasks, "--rows", 6, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("# Diagnosis")
+    assert json.loads((tmp_path / "out/guidance.json").read_text())["kl_weight"] == 1.0
+
+
+def test_what_cannot_be_read_is_told(iv, tmp_path):
+    result = iv("--tuned", "tiny", "--task", tmp_path / "none.jsonl", "--task", "antonym")
+    assert result.exit_code == 1
+    assert "no such file" in result.stderr
