@@ -8,7 +8,7 @@ import tiny
 import tiny_training
 import torch
 
-from instruction_vectors.analysis.conditions import Condition, ask, shuffled
+from instruction_vectors.analysis.conditions import Condition, ask, shuffled, write_out
 from instruction_vectors.analysis.diagnosis import diagnose
 from instruction_vectors.analysis.frames import frames, write_frames
 from instruction_vectors.analysis.ladder import ADDED, PROMPTED, Repair, rung_of
@@ -69,6 +69,18 @@ def test_ranked_rows_equal_slow_ones_under_every_condition():
     assert wrong.pop() == pytest.approx(-1 / 3)
 
 
+def test_written_answers_equal_greedy_decoding():
+    model, tok = tiny.shared("llama"), tiny.tokenizer()
+    subject = Subject.of(TASKS[0], PLAN)
+    shots = subject.probe.demonstrations.rows[:2]
+    (found,) = write_out(model, tok, subject, {"few": Condition("few-shot", shots=[shots])}).values()
+    for number, row in enumerate(subject.probe.queries):
+        ids = tok(instructed(subject.task, row, shots=shots).text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            best = int(model(input_ids=ids).logits[0, -1].argmax())
+        assert found[number] == float(tok.convert_ids_to_tokens(best) == row.output)
+
+
 def test_parts_of_a_task_are_disjoint():
     subject = Subject.of(TASKS[0], PLAN)
     parts = [subject.probe.queries, subject.validation, subject.probe.demonstrations.rows]
@@ -122,6 +134,9 @@ def test_a_diagnosis_has_every_part(found):
         fell = each.changes["instruction"].drop.value > 0
         names = [rung.name for rung in each.rungs]
         assert names == (["few-shot", "x+c+iv(base)", "x+c-iv(last)", "0.5 of the fine-tune"] if fell else [])
+        worse = each.changes["in_context"].drop.value > 0
+        written = [rung.name for rung in each.written_rungs]
+        assert written == (["few-shot+iv(base)", "few-shot-iv(last)", "few-shot, 0.5 of the fine-tune"] if worse else [])
         for rung in each.rungs:
             if rung.name == ADDED.name:
                 assert set(rung.over) == set(ADDED.controls)
@@ -158,6 +173,7 @@ def test_a_model_against_its_own_copy_shows_no_drop():
     found = diagnose(base, copy, TASKS, tokenizer=tiny.tokenizer(), plan=PLAN)
     assert found.weight_distance == 0
     assert not found.bad
+    assert not any(each.rungs or each.written_rungs for each in found.tasks.values())
     for each in found.tasks.values():
         assert each.changes["instruction"].drop.value == 0
         assert each.trace.cosine == pytest.approx(1)

@@ -11,9 +11,20 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.analysis.conditions import ask
+from instruction_vectors.analysis.conditions import ask, write_out
 from instruction_vectors.analysis.extracted import Vectors, choose_scale, effects_of, heads_of, means_of, records_of
-from instruction_vectors.analysis.ladder import ADDED, GRID, PROMPTED, SUBTRACTED, Answers, Tools, dialled, rung_of
+from instruction_vectors.analysis.ladder import (
+    ADDED,
+    GRID,
+    PROMPTED,
+    SUBTRACTED,
+    WRITTEN_ADDED,
+    WRITTEN_SUBTRACTED,
+    Answers,
+    Tools,
+    dialled,
+    rung_of,
+)
 from instruction_vectors.analysis.pair import Pair, open_pair
 from instruction_vectors.analysis.plan import Plan, Subject, subjects_of
 from instruction_vectors.analysis.verdict import Evidence, Rung, Verdict, judge
@@ -29,13 +40,30 @@ from instruction_vectors.vectors.vector import Head, InstructionVector
 
 @dataclass(frozen=True)
 class TaskDiagnosis:
-    """One task: how its forms changed, what changed inside, the repairs tried, the verdict."""
+    """One task: how its forms changed, what changed inside, the repairs tried, the verdicts.
+
+    Attributes:
+        changes: by form.
+        trace: inside.
+        grid: scores by model and condition.
+        rungs: repairs of the instruction form.
+        verdict: on the instruction form, options ranked.
+        written_rungs: repairs of few-shot answers.
+        written: the verdict on few-shot answers, written out.
+    """
 
     changes: Mapping[Form, Change]
     trace: Trace
     grid: Mapping[str, Mapping[str, float]]
     rungs: Sequence[Rung]
     verdict: Verdict
+    written_rungs: Sequence[Rung]
+    written: Verdict
+
+    @property
+    def bad(self) -> bool:
+        """Whether it is suppressed or lost, in its instruction form or in few-shot answers."""
+        return any(verdict.name in ("suppressed", "lost") for verdict in (self.verdict, self.written))
 
 
 @dataclass(frozen=True)
@@ -66,13 +94,13 @@ class Diagnosis:
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """The verdict of every task."""
+        """The verdict of every task, on its instruction form."""
         return {name: task.verdict for name, task in self.tasks.items()}
 
     @property
     def bad(self) -> bool:
-        """Whether any task is suppressed or lost."""
-        return any(verdict.name in ("suppressed", "lost") for verdict in self.verdicts.values())
+        """Whether any task is suppressed or lost, in its instruction form or in few-shot answers."""
+        return any(task.bad for task in self.tasks.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, ready for JSON; the vectors are artefacts of their own."""
@@ -173,23 +201,13 @@ class _Examination:
         with self.pair.tuned() as model:
             tuned = self._asked(model, name, self.tuned_forms, controls=fell)
         rungs = self._rungs(name, base, tuned) if fell else []
-        known = changes.get("knowledge")
-        verdict = judge(
-            Evidence(
-                base=changes["instruction"].base,
-                drop=changes["instruction"].drop,
-                drop_bound=changes["instruction"].bound,
-                knowledge=known.base if known else None,
-                knowledge_drop=known.drop if known else None,
-                knowledge_bound=known.bound if known else None,
-                rungs=rungs,
-            ),
-            rules,
-        )
+        verdict = judge(_evidence(changes, "instruction", rungs), rules)
+        written_rungs = self._written_rungs(name) if changes["in_context"].drop.value > 0 else []
+        written = judge(_evidence(changes, "in_context", written_rungs), rules)
         effects, states = (self.effects, self.tuned_effects), (self.base_states, self.tuned_states)
         trace = trace_of(name, self.tools.base, self.tools.tuned, effects, states, self.heads)
         grid = {label: {c: sum(a[c]) / len(a[c]) for c in GRID} for label, a in (("base", base), ("tuned", tuned))}
-        return TaskDiagnosis(changes, trace, grid, rungs, verdict)
+        return TaskDiagnosis(changes, trace, grid, rungs, verdict, written_rungs, written)
 
     def _asked(self, model: Any, name: str, forms: Mapping[str, Rows], *, controls: bool = False) -> Answers:
         conditions = self.tools.shared(name) | (self.tools.controls(name, self.plan.seed) if controls else {})
@@ -203,6 +221,30 @@ class _Examination:
         repairs += dialled(self.pair, self.tokenizer, subject, self.plan)
         self.step()
         return [rung_of(repair, after, base, tuned, subject.width, self.plan.rules) for repair, after in repairs]
+
+    def _written_rungs(self, name: str) -> list[Rung]:
+        subject, seed = self.subjects[name], self.plan.seed
+        with self.pair.base() as model:
+            base = write_out(model, self.tokenizer, subject, self.tools.written(name, seed, controls=False))
+        with self.pair.tuned() as model:
+            tuned = write_out(model, self.tokenizer, subject, self.tools.written(name, seed, controls=True))
+        base["x+c"], tuned["x+c"] = (forms[name]["in_context"] for forms in (self.base_forms, self.tuned_forms))
+        repairs = [(r, tuned[r.name]) for r in (WRITTEN_ADDED, WRITTEN_SUBTRACTED) if r.name in tuned]
+        repairs += dialled(self.pair, self.tokenizer, subject, self.plan, written=True)
+        return [rung_of(repair, after, base, tuned, 1.0, self.plan.rules) for repair, after in repairs]
+
+
+def _evidence(changes: Mapping[Form, Change], form: Form, rungs: Sequence[Rung]) -> Evidence:
+    told, known = changes[form], changes.get("knowledge")
+    return Evidence(
+        base=told.base,
+        drop=told.drop,
+        drop_bound=told.bound,
+        knowledge=known.base if known else None,
+        knowledge_drop=known.drop if known else None,
+        knowledge_bound=known.bound if known else None,
+        rungs=rungs,
+    )
 
 
 def _mean(effects: Mapping[str, Tensor]) -> list[list[float]]:

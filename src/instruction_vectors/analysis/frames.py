@@ -41,7 +41,9 @@ def _rows(diagnosis: Diagnosis) -> dict[str, list[dict[str, Any]]]:
     effects = zip(diagnosis.effects["before"], diagnosis.effects["after"], strict=True)
     return {
         "verdicts": [
-            {"task": n, "verdict": t.verdict.name, "reason": t.verdict.reason, "by": ", ".join(t.verdict.by)} for n, t in tasks
+            {"task": n, "verdict": t.verdict.name, "reason": t.verdict.reason, "by": ", ".join(t.verdict.by),
+             "written": t.written.name}
+            for n, t in tasks
         ],
         "changes": [
             {"task": n, "form": form, **_flat("base", c.base), **_flat("tuned", c.tuned), **_flat("drop", c.drop),
@@ -51,7 +53,7 @@ def _rows(diagnosis: Diagnosis) -> dict[str, list[dict[str, Any]]]:
         "repairs": [
             {"task": n, "repair": r.name, "evidence": r.evidence, **_flat("accuracy", r.accuracy), **_flat("gain", r.gain),
              **_flat("share", r.share), "of_base": r.of_base, **_flat("beyond", r.beyond), "beats_controls": r.beats_controls}
-            for n, t in tasks for r in t.rungs
+            for n, t in tasks for r in (*t.rungs, *t.written_rungs)
         ],
         "grid": [
             {"task": n, "model": model, "condition": condition, "score": score}

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.analysis.conditions import Condition, ask, shot_sets, shuffled
+from instruction_vectors.analysis.conditions import Condition, ask, shot_sets, shuffled, write_out
 from instruction_vectors.analysis.contrast import contrast, level, share
 from instruction_vectors.analysis.dial import can_turn, turned_down
 from instruction_vectors.analysis.extracted import Vectors
@@ -39,6 +39,9 @@ class Repair:
 
 PROMPTED = Repair("few-shot", ("few-shot, other task's shots", "few-shot, shuffled answers"), ("few-shot, other task's shots",))
 ADDED = Repair("x+c+iv(base)", *2 * (("x+c+iv(other task)", "x+c+iv(random)", "x+c+iv(mean of all tasks)"),))
+WRITTEN = tuple(f"few-shot+iv({which})" for which in ("base", "other task", "random", "mean of all tasks"))
+WRITTEN_ADDED = Repair(WRITTEN[0], WRITTEN[1:], WRITTEN[1:])
+WRITTEN_SUBTRACTED = Repair("few-shot-iv(last)", *2 * (("few-shot-iv(random)", "few-shot-iv(other task)"),))
 SUBTRACTED = Repair("x+c-iv(last)", *2 * (("x+c-iv(random)", "x+c-iv(other task)"),))
 
 
@@ -77,20 +80,38 @@ class Tools:
             asked |= {label: Condition("x+c", v, -self.scale) for label, v in zip(SUBTRACTED.controls, taken, strict=True)}
         return asked
 
+    def written(self, name: str, seed: int, *, controls: bool) -> dict[str, Condition]:
+        """Vectors in few-shot prompts, whose answers are written out; the controls only where asked for."""
+        shots, other = shot_sets(self.subjects[name]), other_of(name, list(self.subjects))
+        added = (self.base.by_task[name], self.base.by_task[other], self.base.random(name, seed), self.base.mean)
+        asked = {label: Condition("few-shot", v, self.scale, shots) for label, v in zip(WRITTEN, added, strict=True)}
+        if self.last is not None:
+            labels = (WRITTEN_SUBTRACTED.name, *WRITTEN_SUBTRACTED.controls)
+            taken = (self.last, self.last.random_like(seed), self.tuned.by_task[other])
+            asked |= {label: Condition("few-shot", v, -self.scale, shots) for label, v in zip(labels, taken, strict=True)}
+        return asked if controls else {k: v for k, v in asked.items() if k in (WRITTEN_ADDED.name, WRITTEN_SUBTRACTED.name)}
 
-def dialled(pair: Pair, tokenizer: PreTrainedTokenizerBase, subject: Subject, plan: Plan) -> Iterator[tuple[Repair, list[float]]]:
-    """The tuned model with less and less of its fine-tune, then after a little relearning; rows of each."""
-    asked = {"x+c": Condition()}
+
+def dialled(
+    pair: Pair, tokenizer: PreTrainedTokenizerBase, subject: Subject, plan: Plan, *, written: bool = False
+) -> Iterator[tuple[Repair, list[float]]]:
+    """The tuned model with less and less of its fine-tune, then after a little relearning; rows of each.
+
+    Instructed zero-shot prompts, answers ranked; or few-shot prompts, answers `written` out.
+    """
+    lead = "few-shot, " if written else ""
+    asked = {"it": Condition("few-shot", shots=shot_sets(subject)) if written else Condition()}
+    answer = write_out if written else ask
 
     def rows(model: nn.Module) -> list[float]:
-        return ask(model, tokenizer, subject, asked)["x+c"]
+        return answer(model, tokenizer, subject, asked)["it"]
 
     for keep in plan.dials if can_turn(pair) else ():
         with turned_down(pair, keep) as model:
-            yield Repair(f"{keep:g} of the fine-tune", evidence=False), rows(model)
+            yield Repair(f"{lead}{keep:g} of the fine-tune", evidence=False), rows(model)
     if plan.relearn_steps:
         with pair.tuned() as tuned, relearned(tuned, tokenizer, subject, plan) as model:
-            yield Repair(f"{plan.relearn_steps} steps of relearning", evidence=False), rows(model)
+            yield Repair(f"{lead}{plan.relearn_steps} steps of relearning", evidence=False), rows(model)
 
 
 def rung_of(repair: Repair, after: Sequence[float], base: Answers, tuned: Answers, width: float, rules: Rules) -> Rung:
@@ -99,8 +120,8 @@ def rung_of(repair: Repair, after: Sequence[float], base: Answers, tuned: Answer
     Args:
         repair: what was done.
         after: rows of the tuned model under it.
-        base: the base's rows by condition, `x+c` among them, the repair's where it was run.
-        tuned: the tuned model's, `x+c` and the controls' among them.
+        base: the base's rows by condition, those as it is under `x+c`, the repair's where it was run.
+        tuned: the tuned model's, as it is under `x+c`, and the controls'.
         width: the largest difference of a row.
         rules: for their confidence.
     """

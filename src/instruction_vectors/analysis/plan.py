@@ -30,7 +30,7 @@ class Plan:
         seed: what every draw depends on.
     """
 
-    rows: int = 16
+    rows: int = 24
     validation_rows: int = 4
     shots: int = 5
     heads: int = 10

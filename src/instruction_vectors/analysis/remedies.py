@@ -21,8 +21,8 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
     write_atomic(written[1], markdown(diagnosis))
     write_json(written[2], {"schema": 1, "title": "What happened to the model", "diagnosis": found})
     written += write_frames(diagnosis, folder / "tables")
-    for name, verdict in diagnosis.verdicts.items():
-        if verdict.name in ("suppressed", "lost"):
+    for name, task in diagnosis.tasks.items():
+        if task.bad:
             target = folder / "vectors" / name.replace("/", "-")
             diagnosis.vectors[name].save_pretrained(target)
             written.append(target)

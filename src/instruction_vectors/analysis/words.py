@@ -11,24 +11,28 @@ _REMEDY = {
     "lost": "train again on it, with guidance so that it stays (`IVTrainer`), or go back to the base",
     "inconclusive": "measure more rows before deciding",
 }
-_PROMPTED, _ADDED, _SUBTRACTED = "few-shot", "x+c+iv(base)", "x+c-iv(last)"
 _BY_REPAIR = {
-    _ADDED: "add the base's vector at inference (`vector.applied(model)`)",
-    _PROMPTED: "show a few examples in the prompt",
-    _SUBTRACTED: "subtract the last task's vector at inference",
+    "x+c+iv(base)": "add the base's vector at inference (`vector.applied(model)`)",
+    "few-shot+iv(base)": "add the base's vector at inference, few-shot prompts included (`vector.applied(model)`)",
+    "few-shot": "show a few examples in the prompt",
+    "x+c-iv(last)": "subtract the last task's vector at inference",
+    "few-shot-iv(last)": "subtract the last task's vector at inference, few-shot prompts included",
 }
 
 
 def remedy(task: TaskDiagnosis) -> str:
-    """What to do about one task."""
-    verdict = task.verdict
+    """What to do about one task, by the worse of its two verdicts."""
+    judged = ((task.verdict, task.rungs), (task.written, task.written_rungs))
+    verdict, rungs = min(judged, key=lambda pair: _ORDER.index(pair[0].name))
     if verdict.name != "suppressed":
         return _REMEDY[verdict.name]
     ways = [words for repair, words in _BY_REPAIR.items() if repair in verdict.by]
     # The least that must be given up of the fine-tune, if giving up some helps at all.
-    turned = [r for r in task.rungs if r.name.endswith("of the fine-tune") and r.share and r.share.interval[0] > 0.5]
-    ways += [f"or keep {turned[0].name} (adapter scaled, or weights mixed with the base's)"] if turned else []
-    return "; ".join(ways) or "it is known but not done on request: train again with guidance (`IVTrainer`)"
+    turned = [r for r in rungs if r.name.endswith("of the fine-tune") and r.share and r.share.interval[0] > 0.5]
+    ways += (
+        [f"keep {turned[0].name.removeprefix('few-shot, ')} (adapter scaled, or weights mixed with the base's)"] if turned else []
+    )
+    return ", or ".join(ways) or "it is known but not done on request: train again with guidance (`IVTrainer`)"
 
 
 def sentences(diagnosis: Diagnosis) -> list[str]:
@@ -38,16 +42,17 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
     if split := diagnosis.split:
         said.append(f"Over all tasks the instruction form fell by {shown(split.instruction_drop)}, the knowledge form by "
                     f"{shown(split.knowledge_drop)}.")  # fmt: skip
-        if split.knowledge_part and split.instruction_part:
+        if split.knowledge_part and split.instruction_part and split.instruction_drop.interval[0] > 0:
             said.append(f"Of that drop {shown(split.knowledge_part)} is knowledge lost, {shown(split.instruction_part)} is "
                         "instruction following lost.")  # fmt: skip
         elif split.reason:
             said.append(f"The drop is not split: {split.reason}.")
-    fewer = [name for name, task in diagnosis.tasks.items() if task.changes["in_context"].drop.interval[0] > 0]
-    if fewer:
-        said.append(f"Written out after shots, the answer is right less often in: {', '.join(fewer)}.")
-    smallest = max(task.changes["instruction"].smallest for task in diagnosis.tasks.values())
-    said.append(f"The smallest drop that every task's rows would show four times in five is {smallest:.2f}.")
+    worse = [f"{n} ({t.written.name})" for n, t in diagnosis.tasks.items() if t.written.name in ("suppressed", "lost")]
+    if worse:
+        said.append(f"Few-shot answers, written out, fell in: {', '.join(worse)}.")
+    smallest = [task.changes["instruction"].smallest for task in diagnosis.tasks.values()]
+    said.append("The smallest drop of the instruction form that the rows would show four times in five is "
+                f"{min(smallest):.2f} to {max(smallest):.2f}, depending on the task.")  # fmt: skip
     said.append(f"The weights that changed moved by {diagnosis.weight_distance:.2%} of their norm.")
     return said
 
@@ -58,7 +63,7 @@ _ORDER = ("lost", "suppressed", "inconclusive", "intact")
 def markdown(diagnosis: Diagnosis) -> str:
     """The whole diagnosis as GitHub-flavoured Markdown."""
     parts = ["# Diagnosis", "\n".join(f"- {sentence}" for sentence in sentences(diagnosis)), "## Verdicts", _verdicts(diagnosis)]
-    ladder = [[name, *_rung(rung)] for name, task in diagnosis.tasks.items() for rung in task.rungs]
+    ladder = [[name, *_rung(rung)] for name, task in diagnosis.tasks.items() for rung in (*task.rungs, *task.written_rungs)]
     if ladder:
         parts += ["## Repairs", _table(_LADDER, ladder), _NOTE]
     grid = [
@@ -100,7 +105,8 @@ def _verdicts(diagnosis: Diagnosis) -> str:
         told, known = task.changes["instruction"], task.changes.get("knowledge")
         rows.append([
             name, f"**{task.verdict.name}**", f"{told.base.value:.2f} → {told.tuned.value:.2f}", shown(told.drop),
-            shown(known.drop) if known else "–", shown(task.changes["in_context"].drop), f"{told.smallest:.2f}",
+            shown(known.drop) if known else "–", task.written.name, shown(task.changes["in_context"].drop),
+            f"{told.smallest:.2f}",
             task.verdict.reason, remedy(task),
         ])  # fmt: skip
     heads = [

@@ -19,8 +19,9 @@ def verdicts(results: Mapping[str, Any]) -> Table | None:
         cells = [value_cell(_read(told.get(key)), "base") for key in ("base", "tuned")]
         cells += [value_cell(_read(form.get("drop")), plus=True) for form in (told, known, shots)]
         smallest = value_cell(estimate(told.get("smallest")))
+        written = Cell(str(mapping(task.get("written")).get("name") or "\N{EN DASH}"))
         said = str(verdict.get("reason") or "")
-        rows.append([Cell(name), Cell(str(verdict.get("name") or ""), marked=True), *cells, smallest, Cell(said)])
+        rows.append([Cell(name), Cell(str(verdict.get("name") or ""), marked=True), *cells, smallest, written, Cell(said)])
     columns = [
         "task",
         "verdict",
@@ -28,13 +29,13 @@ def verdicts(results: Mapping[str, Any]) -> Table | None:
         "tuned",
         "drop",
         "drop of knowledge",
-        "drop of few-shot",
+        "drop of few-shot, written",
         "smallest visible drop",
         "why",
     ]
     remark = (
-        "Base and tuned: rank classification under the instruction, 0 is guessing, 1 is every question right. Few-shot: the "
-        "whole answer written out."
+        "Base and tuned: rank classification under the instruction, 0 is guessing, 1 is every question right. Few-shot, "
+        "written: the whole answer written out, with a verdict of its own."
     )
     return Table("Verdicts", columns, rows, remark, sortable=True) if rows else None
 
@@ -43,7 +44,7 @@ def repairs(results: Mapping[str, Any]) -> Table | None:
     """The ladder of repairs of each task that got worse."""
     rows = []
     for name, task in _tasks(results):
-        for entry in sequence(task.get("rungs")):
+        for entry in (*sequence(task.get("rungs")), *sequence(task.get("written_rungs"))):
             rung = mapping(entry)
             over = [e for e in (_read(raw) for raw in mapping(rung.get("over")).values()) if e]
             beaten = f"{sum(e.low is not None and e.low > 0 for e in over)} of {len(over)}" if over else "\N{EN DASH}"
