@@ -268,7 +268,7 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: s
 @click.option("--adapter", type=click.Path(exists=True, file_okay=False), help="Folder of an adapter over the base.")
 @click.option("--task", "tasks", multiple=True, help="Shipped name or .jsonl/.yaml file; repeat. Default: all with both forms.")
 @click.option("--last", help="The task last trained on: its vector is then tried subtracted.")
-@click.option("--rows", type=click.IntRange(min=1), default=16, show_default=True, help="Rows a task.")
+@click.option("--rows", type=click.IntRange(min=1), default=24, show_default=True, help="Rows a task.")
 @click.option("--relearn", type=click.IntRange(min=0), default=0, help="Also try this many steps of relearning (slow).")
 @click.option("--seed", default=0, show_default=True, help="What every draw depends on.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for numbers, tables, vectors.")
