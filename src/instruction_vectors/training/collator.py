@@ -4,7 +4,7 @@ Gradients of a packed tree equal those of the padded batch: a shared token's out
 and its gradient is the sum of theirs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,27 @@ class TreeCollator:
             "answer_places": torch.tensor([number[path[i]] for _, path, where in placed for i in where]),
             "answer_starts": answer_starts,
         }
+
+
+@dataclass
+class KeepsNames:
+    """Any other collator, with the rows' `vector` column kept: names are no numbers, so padding drops or refuses them."""
+
+    inner: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, rows: Sequence[Any]) -> Any:
+        """What `inner` makes of the rows, and under `vector` a tuple of their names if they have any."""
+        if isinstance(self.inner, TreeCollator) or not any(isinstance(row, Mapping) and "vector" in row for row in rows):
+            return self.inner(rows)
+        batch = self.inner([{name: value for name, value in row.items() if name != "vector"} for row in rows])
+        batch["vector"] = tuple(row.get("vector") or "" for row in rows)
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        # Trainers look at a collator's own attributes, such as its tokenizer. A copy is asked before it has `inner`.
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
 
 def _labelled(row: Row) -> list[int]:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.hooks import head_at
+from instruction_vectors.training.collator import KeepsNames
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.objectives import kl_divergence, language_model_loss
 from instruction_vectors.training.schedule import scale_at
 from instruction_vectors.training.targets import Targets, model_inputs
-from instruction_vectors.training.teacher import Teacher
+from instruction_vectors.training.teacher import Teacher, original
 from instruction_vectors.vectors.vector import InstructionVector
 
 Vectors = InstructionVector | Mapping[str, InstructionVector]
@@ -26,16 +27,19 @@ class IVGuidance:
 
     Put it before a Trainer class: `class MyTrainer(IVGuidance, Trainer)`. Beside the Trainer's own arguments it takes:
 
-        vector: an `InstructionVector`, or one for each name in the rows' `vector` column. None trains plainly.
+        vector: an `InstructionVector`, or one for each name in the rows' `vector` column (`naming.vector_names` fills it;
+            the one called "" is for every other row). None trains plainly.
         guidance: an `IVGuidanceConfig`; its defaults if left out.
         reference: a frozen copy of the original model to teach, needed when the model is not a PEFT model (then the
             original is the model with its adapters off).
 
     With or without a vector only labelled positions pass through the head. With `kl_weight=0` and `sign=0`, losses and
-    weights equal plain training bit for bit.
+    weights equal plain training bit for bit. Loss and KL are means over the labels and answers of a whole accumulation
+    window, however it is cut. In a chat of several turns every turn with labels is steered at its beginning (`targets`).
 
     Raises:
-        TrainingError: no way to have the original model, labels all masked, or a loss that is not finite.
+        TrainingError: no way to have the original model, another loss asked for, labels all masked, or a loss that is not
+            finite.
     """
 
     def __init__(
@@ -47,13 +51,16 @@ class IVGuidance:
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._refuse_other_losses()
         self.model_accepts_loss_kwargs = True
+        self.data_collator: Any = KeepsNames(self.data_collator)
         self.guidance = guidance or IVGuidanceConfig()
         self.vectors: Mapping[str, InstructionVector] = (
             {} if vector is None else {"": vector} if isinstance(vector, InstructionVector) else dict(vector)
         )
         self.reference = reference
         self.last_parts: dict[str, float] = {}
+        self._window_answers: Tensor | None = None
         model = self.model  # type: ignore[attr-defined]
         for each in self.vectors.values():
             each.check_fits(model)
@@ -102,11 +109,32 @@ class IVGuidance:
         args = self.args  # type: ignore[attr-defined]
         return counted / args.world_size if counted is not None and args.average_tokens_across_devices else counted
 
-    def _answers_of_window(self, here: int, model: nn.Module, labels: Any) -> int | None:
-        """Answers of a whole accumulation window; the Trainer counts none, so micro-batches are taken to hold alike many."""
-        if labels is None:
-            return None
-        return here * (self.current_gradient_accumulation_steps if model.training else 1)  # type: ignore[attr-defined]
+    def _answers_of_window(self, here: int, model: nn.Module, labels: Any) -> Any:
+        """Answers of a whole accumulation window, a device, where the labels too are those of a window."""
+        counted = self._window_answers if model.training else None
+        return None if labels is None else here if counted is None else counted
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of an accumulation window, as the Trainer draws them; their answers are counted as it counts labels."""
+        batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._window_answers = None
+        if self.teacher is not None and self.guidance.kl_positions == "last_input" and batches:
+            args = self.args  # type: ignore[attr-defined]
+            count = torch.tensor(sum(len(Targets.of(batch).answers) for batch in batches), device=device)
+            if args.average_tokens_across_devices and args.world_size > 1:
+                count = self.accelerator.gather(count).sum() / args.world_size  # type: ignore[attr-defined]
+            self._window_answers = count
+        return batches, labels
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "vector" not in self._signature_columns:
+            self._signature_columns: list[str] = [*self._signature_columns, "vector"]
+
+    def _refuse_other_losses(self) -> None:
+        args = self.args  # type: ignore[attr-defined]
+        if args.label_smoothing_factor or self.compute_loss_func is not None:  # type: ignore[attr-defined]
+            raise TrainingError("guidance has a loss of its own: leave out label_smoothing_factor and compute_loss_func")
 
     def _progress(self) -> float:
         state = self.state  # type: ignore[attr-defined]
@@ -137,17 +165,5 @@ class IVGuidance:
                     "guidance needs the original model: train a PEFT adapter (adapter off = original), or pass a frozen "
                     "copy as `reference`"
                 )
-            view = partial(_original, model)
+            view = partial(original, model)
         return Teacher(anatomy_of(teaches), view, lambda starts: self._steered(teaches, starts, self.guidance.teacher_scale))
-
-
-@contextmanager
-def _original(model: Any) -> Iterator[None]:
-    """The model under its adapters. PEFT unfreezes every active adapter on the way back; earlier ones stay as they were."""
-    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        with model.disable_adapter():
-            yield
-    finally:
-        for parameter, flag in trained:
-            parameter.requires_grad_(flag)

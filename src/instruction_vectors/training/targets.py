@@ -1,4 +1,9 @@
-"""What a batch asks the model to predict, and where: the same questions for padded batches and packed trees."""
+"""What a batch asks the model to predict, and where: the same questions for padded batches and packed trees.
+
+An answer is a run of labels, and what it answers ends at the token before it. So in a chat of several turns every
+assistant turn that has labels is an answer: the vector goes in at the last token before each of them, which under a chat
+template is the end of the assistant's header; turns without labels are left alone.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +45,8 @@ class Targets:
     def of(cls, batch: Mapping[str, Any]) -> "Targets":
         """Read a batch: the fields of a packed tree if it has them, else `labels` aligned with `input_ids`.
 
+        Beside the labels, `vector` may hold the name of each sample's vector.
+
         Raises:
             TrainingError: every label of the batch is masked.
         """
@@ -55,10 +62,30 @@ class Targets:
             raise TrainingError(ALL_MASKED)
         starts = label_starts(labels)
         answers = starts[places].nonzero()[:, 0]
-        return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, answers, {"": starts})
+        return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, answers, _by_name(starts, batch))
+
+
+def _by_name(starts: Bool[Tensor, "batch seq"], batch: Mapping[str, Any]) -> dict[str, Bool[Tensor, "batch seq"]]:
+    """Where each vector goes in, given every sample's name."""
+    names = batch.get("vector")
+    if names is None:
+        return {"": starts}
+    samples = samples_of(batch)
+    own = {name: [i for i, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+    parted = {name: starts & torch.isin(samples, samples.new_tensor(mine)) for name, mine in own.items()}
+    return {name: where for name, where in parted.items() if where.any()}
+
+
+def samples_of(batch: Mapping[str, Any]) -> Int[Tensor, "batch seq"]:
+    """Which sample each token belongs to: its row, or without padding (no attention mask) the run of its positions."""
+    ids, positions = batch["input_ids"], batch.get("position_ids")
+    if positions is None or batch.get("attention_mask") is not None:
+        return torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
+    begins = torch.diff(positions, prepend=positions[:, :1] - 2) != 1
+    return begins.flatten().cumsum(0).view_as(positions) - 1
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """What of a batch goes to the model."""
-    ours = ("labels", "shift_labels", "target_places", "target_rows", "answer_places", "answer_starts")
+    ours = ("labels", "shift_labels", "target_places", "target_rows", "answer_places", "answer_starts", "vector")
     return {name: value for name, value in batch.items() if name not in ours}

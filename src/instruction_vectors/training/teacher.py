@@ -4,8 +4,8 @@ It never changes, so what it says at a place depends on the tokens before that p
 (`hidden_size` numbers, not a vocabulary) is kept and sent through the head when needed, which is exact.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from instruction_vectors.models.anatomy import Anatomy, evaluating
-from instruction_vectors.training.targets import Targets, model_inputs
+from instruction_vectors.training.targets import Targets, model_inputs, samples_of
 
 Key = tuple[str, tuple[int, ...], bytes]
 
@@ -63,20 +63,36 @@ class Teacher:
 def _keys(batch: Mapping[str, Any], targets: Targets, rows: Tensor, columns: Tensor) -> list[Key]:
     """What the teacher's state at each place depends on: the tokens it sees, and which vector went in where."""
     ids = batch["input_ids"].cpu()
+    mask, samples = batch.get("attention_mask"), samples_of(batch).cpu()
     keys = []
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        seen = _visible(batch.get("attention_mask"), ids, row, column).nonzero().flatten()
+        seen = _visible(mask, samples, row, column).nonzero().flatten()
         edited = {name: starts[row].cpu()[seen].nonzero().flatten().tolist() for name, starts in targets.starts.items()}
         name = next((name for name, where in edited.items() if where), "")
         keys.append((name, tuple(edited.get(name, ())), ids[row, seen].numpy().tobytes()))
     return keys
 
 
-def _visible(mask: Any, ids: Tensor, row: int, column: int) -> Tensor:
+def _visible(mask: Any, samples: Tensor, row: int, column: int) -> Tensor:
     """Which tokens of a row the token at `column` attends to."""
     if isinstance(mask, dict):
         mask = mask["full_attention"]
     if mask is not None and mask.dim() == 4:
         return mask[row, 0, column].cpu() == 0
-    earlier = torch.arange(ids.shape[1]) <= column
+    earlier = (torch.arange(samples.shape[1]) <= column) & (samples[row] == samples[row, column])
     return earlier if mask is None else earlier & mask[row].bool().cpu()
+
+
+@contextmanager
+def original(model: Any) -> Iterator[None]:
+    """A PEFT model without its adapters, for the length of a `with` block.
+
+    PEFT unfreezes every active adapter on the way back; earlier ones stay as they were.
+    """
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for parameter, flag in trained:
+            parameter.requires_grad_(flag)
