@@ -54,7 +54,8 @@ def on_page(page: Path, where: str) -> list[Shown]:
         if block.title:
             continue
         if block.language == "bash":
-            shown += [Shown(where, command(line), line) for line in block.text.splitlines() if command(line)]
+            lines = re.sub(r"\\\n\s*", "", block.text).splitlines()  # a backslash at its end: the line goes on
+            shown += [Shown(where, command(line), line) for line in lines if command(line)]
         elif block.language == "python":
             if not script:
                 shown.append(Shown(where, "python", ""))
@@ -67,7 +68,7 @@ def on_page(page: Path, where: str) -> list[Shown]:
 
 
 def command(line: str) -> str:
-    """A command as it is known by: without the comment behind it, single blanks between words."""
+    """A command as it is known by: without the comment behind it."""
     return re.sub(r"\s+#\s.*$|^#.*$", "", line).strip()
 
 

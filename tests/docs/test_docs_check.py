@@ -11,7 +11,8 @@ PAGE = """# Page
 ```bash
 iv tasks   # lists them
 # only a comment
-echo "a#b"
+echo "a#b" \\
+  c
 ```
 
 ```python
@@ -50,7 +51,7 @@ def page(tmp_path):
 def test_commands_scripts_files_and_outputs_of_a_page(page):
     first, second, script = shown.on_page(page, "page.md")
     assert (first.name, first.text) == ("iv tasks", "iv tasks   # lists them")
-    assert second.name == 'echo "a#b"'
+    assert second.name == 'echo "a#b" c'
     assert script.text == "x = 1\n\nprint(x + 1)\n"
     assert script.prints == ("not printed by bash", "2")
     assert shown.files(page) == {"rows.json": "{}\n"}
