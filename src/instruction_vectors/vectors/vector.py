@@ -72,7 +72,18 @@ class InstructionVector:
     def applied(
         self, model: nn.Module, mode: Mode = "distributed", scale: float = 1.0, positions: Positions = "prefill_end"
     ) -> AbstractContextManager[None]:
-        """Intervene on `model` inside a `with` block; see `injection.applied` for modes and positions."""
+        """Intervene on `model` inside a `with` block; see `injection.applied` for modes and positions.
+
+        Args:
+            model: the model the vector was made from, the same under adapters, or a full fine-tune of it.
+            mode: `distributed`, `summed` or `replace`.
+            scale: α, in multiples of the vector; negative subtracts. `replace` knows none.
+            positions: which tokens; `"prefill_end"`, `"labels"`, or bool `[batch, seq]`.
+
+        Raises:
+            VectorError: the vector does not fit the model, or the mode does not fit either.
+            HookError: no token was edited.
+        """
         self.check_fits(model)
         return applied(self, model, mode=mode, scale=scale, positions=positions)
 
@@ -120,7 +131,7 @@ class InstructionVector:
         return self + other * -1.0
 
     def cosine(self, other: "InstructionVector") -> float:
-        """Cosine of the two summed vectors."""
+        """Cosine of the two summed vectors, -1 to 1 (the similarity of Jiang et al. 2502.11019)."""
         return float(torch.cosine_similarity(self.summed, other.summed, dim=0))
 
     def random_like(self, seed: int = 0) -> "InstructionVector":
@@ -133,14 +144,18 @@ class InstructionVector:
         return replace(self, values=values, summed=stream / stream.norm() * self.summed.norm(), metadata=metadata)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `vector.safetensors`, `config.json` and a README card into `folder`."""
+        """Write `vector.safetensors`, `config.json` and a README card into `folder`, which is made if need be."""
         from instruction_vectors.vectors.artefact import save
 
         save(self, Path(folder))
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "InstructionVector":
-        """Read a vector from a folder or a hub id."""
+        """Read a vector from a folder or a hub id.
+
+        Raises:
+            VectorError: nothing there, or not a vector.
+        """
         from instruction_vectors.vectors.artefact import read
 
         return read(str(name_or_path))
