@@ -256,7 +256,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with func/ and long/")
-    parser.add_argument("--rows", type=int, default=64, help="rows of each benchmark, in batches of 8 (default: 64)")
+    parser.add_argument("--rows", type=int, default=40, help="rows of each benchmark, in batches of 8 (default: 40)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of all four ways (default: 3)")
     parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
