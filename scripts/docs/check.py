@@ -91,7 +91,7 @@ def outcomes(shown: list[Shown], folder: Path) -> Iterator[Outcome]:
     for page in TABLE["pages"]:
         for name, text in files(ROOT / page).items():
             (folder / name).write_text(text, encoding="utf-8")
-    if "IV_DATA_DIR" in os.environ:
+    if "IV_DATA_DIR" in os.environ and not (folder / "data").exists():
         (folder / "data").symlink_to(Path(os.environ["IV_DATA_DIR"]).resolve())
     for each in shown:
         outcome = run(each, folder)
