@@ -11,7 +11,7 @@ from instruction_vectors.vectors.injection import Mode
 
 @dataclass(frozen=True, slots=True)
 class IVGuidanceConfig:
-    """IV-guided training (Jiang et al. 2406.12227, §5).
+    """IV-guided training (Jiang et al. 2406.12227, §5) and the consistency term of Jiang et al. 2502.11019.
 
     Attributes:
         schedule: how the vector added to the student is withdrawn. `progressive` is the authors' code's.
@@ -24,6 +24,11 @@ class IVGuidanceConfig:
         temperature: 2 in the authors' code.
         kl_threshold: hinge below which a place costs nothing; 0 by default.
         teacher_scale: scale of the vector in the teacher; 0 makes it the plain base model (the plain-KL control).
+        teacher: `original` is the model without its adapters, or the given reference (M_0, Jiang et al. 2406.12227);
+            `previous` the model as the trainer was given it, so as the task before left it (M_{j-1}, Jiang et al.
+            2502.11019). Of `previous`, a copy of the weights that train is kept.
+        consistency_weight: α_1 of Jiang et al. 2502.11019 (1 in their paper, with sign 0, teacher `previous` and
+            kl_weight 0.08); how much head outputs that stray from the teacher's cost. 0 leaves the term out.
     """
 
     schedule: Schedule = "progressive"
@@ -35,6 +40,8 @@ class IVGuidanceConfig:
     temperature: float = 2.0
     kl_threshold: float = 0.0
     teacher_scale: float = 1.0
+    teacher: Literal["original", "previous"] = "original"
+    consistency_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -43,5 +50,5 @@ class IVGuidanceConfig:
                 raise TrainingError(f"{name} must be {' or '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
         if not self.temperature > 0:
             raise TrainingError(f"temperature must be above 0, got {self.temperature}")
-        if not (self.kl_weight >= 0 and self.kl_threshold >= 0):
-            raise TrainingError("kl_weight and kl_threshold cannot be negative")
+        if not (self.kl_weight >= 0 and self.kl_threshold >= 0 and self.consistency_weight >= 0):
+            raise TrainingError("kl_weight, kl_threshold and consistency_weight cannot be negative")

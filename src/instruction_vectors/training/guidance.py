@@ -1,7 +1,7 @@
 """IV-guided training as a mixin over any `transformers.Trainer`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,14 @@ from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.hooks import head_at
 from instruction_vectors.training.collator import KeepsNames
 from instruction_vectors.training.config import IVGuidanceConfig
-from instruction_vectors.training.objectives import kl_divergence, language_model_loss
+from instruction_vectors.training.consistency import heads_read
+from instruction_vectors.training.keeping import TeacherKeeper, load_beside, teacher_identity
+from instruction_vectors.training.objectives import language_model_loss
+from instruction_vectors.training.penalties import Said
 from instruction_vectors.training.schedule import scale_at
 from instruction_vectors.training.targets import Targets, model_inputs
-from instruction_vectors.training.teacher import Teacher, original
+from instruction_vectors.training.teacher import Teacher
+from instruction_vectors.training.views import frozen
 from instruction_vectors.vectors.vector import InstructionVector
 
 Vectors = InstructionVector | Mapping[str, InstructionVector]
@@ -25,17 +29,21 @@ Vectors = InstructionVector | Mapping[str, InstructionVector]
 class IVGuidance:
     r"""Mixin that trains with $L = L_{LM}(\text{student at scale } s(p)) + \lambda\,KL$ (Jiang et al. 2406.12227, §5).
 
+    With `consistency_weight`, α_1 times the squared distance of the vector's heads to the teacher's is added (Jiang et al.
+    2502.11019).
+
     Put it before a Trainer class: `class MyTrainer(IVGuidance, Trainer)`. Beside the Trainer's own arguments it takes:
 
         vector: an `InstructionVector`, or one for each name in the rows' `vector` column (`naming.vector_names` fills it;
             the one called "" is for every other row). None trains plainly.
         guidance: an `IVGuidanceConfig`; its defaults if left out.
         reference: a frozen copy of the original model to teach, needed when the model is not a PEFT model (then the
-            original is the model with its adapters off).
+            original is the model with its adapters off) and the teacher not the previous model.
 
     With or without a vector only labelled positions pass through the head. With `kl_weight=0` and `sign=0`, losses and
     weights equal plain training bit for bit. Loss and KL are means over the labels and answers of a whole accumulation
     window, however it is cut. In a chat of several turns every turn with labels is steered at its beginning (`targets`).
+    What the teacher said is kept in every checkpoint, so that a resumed run goes on bit for bit.
 
     Raises:
         TrainingError: no way to have the original model, another loss asked for, labels all masked, or a loss that is not
@@ -64,7 +72,10 @@ class IVGuidance:
         model = self.model  # type: ignore[attr-defined]
         for each in self.vectors.values():
             each.check_fits(model)
-        self.teacher = self._make_teacher(model) if self.vectors and self.guidance.kl_weight > 0 else None
+        asked = self.guidance.kl_weight > 0 or self.guidance.consistency_weight > 0
+        self.teacher = self._make_teacher(model) if self.vectors and asked else None
+        if self.teacher is not None:
+            self.add_callback(TeacherKeeper(self.teacher))  # type: ignore[attr-defined]
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -79,30 +90,42 @@ class IVGuidance:
         config = self.guidance
         window = self._labels_of_window(num_items_in_batch)
         scale = config.sign * scale_at(self._progress(), config.schedule) if self.vectors else 0.0
-        asked = targets.answers if config.kl_positions == "last_input" else targets.rows
-        teacher = self.teacher.logits(inputs, targets, asked) if self.teacher is not None else None
-        with self._steered(model, targets.starts, scale), head_at(anatomy_of(model), targets.places):
+        said = self._ask(inputs, targets)
+        with ExitStack() as stack:
+            read = stack.enter_context(self._read(model, targets)) if said is not None and said.heads else {}
+            stack.enter_context(self._steered(model, targets.starts, scale))
+            stack.enter_context(head_at(anatomy_of(model), targets.places))
             outputs = model(**model_inputs(inputs))
         logits = outputs.logits[0]
         loss = language_model_loss(logits[targets.rows], targets.tokens, window)
         self.last_parts = {"lm": loss.item(), "scale": scale}
-        if teacher is not None:
-            divergence = kl_divergence(
-                logits[asked],
-                teacher,
-                direction=config.kl_direction,
-                temperature=config.temperature,
-                threshold=config.kl_threshold,
-                total=window if config.kl_positions == "answer" else self._answers_of_window(len(asked), model, window),
-            )
-            loss = loss + config.kl_weight * divergence
-            self.last_parts["kl"] = divergence.item()
+        answers = self._answers_of_window(len(targets.answers), model, window)
+        costs = said.costs(logits, {name: heads() for name, heads in read.items()}, window, answers) if said is not None else {}
+        for name, (weight, value) in costs.items():
+            loss = loss + weight * value
+            self.last_parts[name] = value.item()
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step} ({self.last_parts}); lower the learning rate "  # type: ignore[attr-defined]
                 "or check the rows of this batch"
             )
         return (loss, outputs) if return_outputs else loss
+
+    def _ask(self, inputs: Mapping[str, Any], targets: Targets) -> Said | None:
+        """What the teacher says; asked before the student's graph takes up memory."""
+        if self.teacher is None:
+            return None
+        heads = {name: self._vector(name).heads for name in targets.starts}
+        return Said.of(self.teacher, self.guidance, inputs, targets, heads)
+
+    @contextmanager
+    def _read(self, model: nn.Module, targets: Targets) -> Iterator[dict[str, Callable[[], Tensor]]]:
+        """What each vector's heads put out themselves where it goes in."""
+        with ExitStack() as stack:
+            yield {
+                name: stack.enter_context(heads_read(anatomy_of(model), self._vector(name).heads, where))
+                for name, where in targets.starts.items()
+            }
 
     def _labels_of_window(self, counted: Any) -> Any:
         """Labels of a whole accumulation window, a device: devices' gradients are averaged, the Trainer counts over all."""
@@ -118,7 +141,7 @@ class IVGuidance:
         """The batches of an accumulation window, as the Trainer draws them; their answers are counted as it counts labels."""
         batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._window_answers = None
-        if self.teacher is not None and self.guidance.kl_positions == "last_input" and batches:
+        if self.teacher is not None and batches:
             args = self.args  # type: ignore[attr-defined]
             count = torch.tensor(sum(len(Targets.of(batch).answers) for batch in batches), device=device)
             if args.average_tokens_across_devices and args.world_size > 1:
@@ -155,15 +178,15 @@ class IVGuidance:
         return vector
 
     def _make_teacher(self, model: nn.Module) -> Teacher:
-        from peft import PeftModel
+        config = self.guidance
+        if config.teacher == "previous" and (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # type: ignore[attr-defined]
+            raise TrainingError("teacher='previous' keeps a copy of the weights, which are sharded here; use teacher='original'")
+        teaches, view = frozen(model, self.reference, config.teacher)
+        steer = partial(self._steered, teaches, scale=config.teacher_scale)
+        return Teacher(anatomy_of(teaches), view, steer, partial(teacher_identity, teaches, self.vectors, config))
 
-        view: Callable[[], AbstractContextManager[Any]] = nullcontext
-        teaches = self.reference or model
-        if self.reference is None:
-            if not isinstance(model, PeftModel):
-                raise TrainingError(
-                    "guidance needs the original model: train a PEFT adapter (adapter off = original), or pass a frozen "
-                    "copy as `reference`"
-                )
-            view = partial(original, model)
-        return Teacher(anatomy_of(teaches), view, lambda starts: self._steered(teaches, starts, self.guidance.teacher_scale))
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, or go on from a checkpoint with what the teacher said before."""
+        if self.teacher is not None and resume_from_checkpoint:
+            load_beside(self.teacher, resume_from_checkpoint, self.args.output_dir)  # type: ignore[attr-defined]
+        return super().train(resume_from_checkpoint, *args, **kwargs)

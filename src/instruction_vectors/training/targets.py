@@ -64,6 +64,12 @@ class Targets:
         answers = starts[places].nonzero()[:, 0]
         return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, answers, _by_name(starts, batch))
 
+    def shared_by(self, name: str) -> Int[Tensor, " start"]:
+        """How many answers begin at each place of a vector; in a packed tree equal prompts share one."""
+        number = torch.zeros_like(self.places, dtype=torch.long)
+        number[self.places] = torch.arange(int(self.places.sum()), device=number.device)
+        return torch.bincount(self.answers, minlength=int(self.places.sum()))[number[self.starts[name]]]
+
 
 def _by_name(starts: Bool[Tensor, "batch seq"], batch: Mapping[str, Any]) -> dict[str, Bool[Tensor, "batch seq"]]:
     """Where each vector goes in, given every sample's name."""

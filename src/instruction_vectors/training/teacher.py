@@ -1,11 +1,14 @@
-"""The teacher of the KL term: the frozen original model, steered, computed once a row and remembered.
+"""The teacher: a frozen model, steered, computed once a row and remembered.
 
 It never changes, so what it says at a place depends on the tokens before that place alone. Its final hidden state there
 (`hidden_size` numbers, not a vocabulary) is kept and sent through the head when needed, which is exact.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,18 +16,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from instruction_vectors.models.anatomy import Anatomy, evaluating
+from instruction_vectors.training.consistency import heads_read
+from instruction_vectors.training.memory import Memory
 from instruction_vectors.training.targets import Targets, model_inputs, samples_of
-
-Key = tuple[str, tuple[int, ...], bytes]
+from instruction_vectors.vectors.vector import Head
 
 
 class Teacher:
-    """Final hidden states of the steered original model, by prefix.
+    """Final hidden states and head outputs of the frozen model, by prefix.
 
     Args:
         anatomy: of the model that teaches.
-        view: a context in which that model is the original one (adapters off).
+        view: a context in which that model is the frozen one (adapters off, or weights of before).
         steer: makes the intervention for given positions by vector name.
+        describe: tells this teacher from any other, weights and vectors included; asked only if it is kept in a file.
     """
 
     def __init__(
@@ -32,45 +37,86 @@ class Teacher:
         anatomy: Anatomy,
         view: Callable[[], AbstractContextManager[Any]],
         steer: Callable[[Mapping[str, Tensor]], AbstractContextManager[Any]],
+        describe: Callable[[], str] = str,
     ) -> None:
-        self.anatomy, self._view, self._steer = anatomy, view, steer
-        self._known: dict[Key, Tensor] = {}
+        self.anatomy, self._view, self._steer, self._describe = anatomy, view, steer, describe
+        self._memory = Memory()
         self.forwards = 0
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._memory)
 
     @torch.no_grad()
     def logits(
         self, batch: Mapping[str, Any], targets: Targets, which: Int[Tensor, " asked"]
     ) -> Float[Tensor, "asked vocabulary"]:
-        """What the teacher predicts after the targets' places of the given numbers."""
+        """What the steered teacher predicts after the targets' places of the given numbers."""
         rows, columns = targets.places.nonzero()[which].T
-        keys = _keys(batch, targets, rows, columns)
-        if any(key not in self._known for key in keys):
-            for key, state in zip(keys, self._run(batch, targets)[rows, columns], strict=True):
-                self._known.setdefault(key, state.cpu())
-        hidden = torch.stack([self._known[key] for key in keys]).to(self.anatomy.device)
+        keys = [_key("state", *seen) for seen in _seen(batch, targets.starts, rows, columns)]
+
+        def run() -> Tensor:
+            with self._steer(targets.starts):
+                return self._forward(batch)[rows, columns]
+
+        hidden = self._memory.recall(keys, run).to(self.anatomy.device)
         with self._view():
             return self.anatomy.logits(hidden[None])[0]
 
-    def _run(self, batch: Mapping[str, Any], targets: Targets) -> Float[Tensor, "batch seq hidden"]:
+    @torch.no_grad()
+    def heads(
+        self, batch: Mapping[str, Any], targets: Targets, heads: Mapping[str, Sequence[Head]]
+    ) -> dict[str, Float[Tensor, "answer head head_dim"]]:
+        """Outputs of each vector's heads where it goes in, in the teacher without any vector."""
+        found = {}
+        for name, where in targets.starts.items():
+            rows, columns = where.nonzero().T
+            keys = [_key(f"heads {tuple(heads[name])}", *seen) for seen in _seen(batch, {}, rows, columns)]
+
+            def run(where: Tensor = where, mine: Sequence[Head] = heads[name]) -> Tensor:
+                with heads_read(self.anatomy, mine, where) as read:
+                    self._forward(batch)
+                return read()
+
+            found[name] = self._memory.recall(keys, run).to(self.anatomy.device)
+        return found
+
+    def save(self, path: Path) -> None:
+        """Keep what is known in a file."""
+        self._memory.save(path, self.fingerprint)
+
+    def load(self, path: Path) -> None:
+        """Take up what a file knows, if it was this teacher's."""
+        self._memory.load(path, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for two teachers exactly when they say the same."""
+        with self._view():
+            return self._describe()
+
+    def _forward(self, batch: Mapping[str, Any]) -> Float[Tensor, "batch seq hidden"]:
         self.forwards += 1
-        with evaluating(self.anatomy.causal_lm), self._view(), self._steer(targets.starts):
+        with evaluating(self.anatomy.causal_lm), self._view():
             return self.anatomy.backbone(**model_inputs(batch))[0]
 
 
-def _keys(batch: Mapping[str, Any], targets: Targets, rows: Tensor, columns: Tensor) -> list[Key]:
+def _key(kind: str, name: str, edited: tuple[int, ...], tokens: bytes) -> bytes:
+    return hashlib.sha256(repr((kind, name, edited)).encode() + tokens).digest()
+
+
+def _seen(
+    batch: Mapping[str, Any], edits: Mapping[str, Tensor], rows: Tensor, columns: Tensor
+) -> list[tuple[str, tuple[int, ...], bytes]]:
     """What the teacher's state at each place depends on: the tokens it sees, and which vector went in where."""
     ids = batch["input_ids"].cpu()
     mask, samples = batch.get("attention_mask"), samples_of(batch).cpu()
-    keys = []
+    found = []
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         seen = _visible(mask, samples, row, column).nonzero().flatten()
-        edited = {name: starts[row].cpu()[seen].nonzero().flatten().tolist() for name, starts in targets.starts.items()}
+        edited = {name: starts[row].cpu()[seen].nonzero().flatten().tolist() for name, starts in edits.items()}
         name = next((name for name, where in edited.items() if where), "")
-        keys.append((name, tuple(edited.get(name, ())), ids[row, seen].numpy().tobytes()))
-    return keys
+        found.append((name, tuple(edited.get(name, ())), ids[row, seen].numpy().tobytes()))
+    return found
 
 
 def _visible(mask: Any, samples: Tensor, row: int, column: int) -> Tensor:
@@ -81,18 +127,3 @@ def _visible(mask: Any, samples: Tensor, row: int, column: int) -> Tensor:
         return mask[row, 0, column].cpu() == 0
     earlier = (torch.arange(samples.shape[1]) <= column) & (samples[row] == samples[row, column])
     return earlier if mask is None else earlier & mask[row].bool().cpu()
-
-
-@contextmanager
-def original(model: Any) -> Iterator[None]:
-    """A PEFT model without its adapters, for the length of a `with` block.
-
-    PEFT unfreezes every active adapter on the way back; earlier ones stay as they were.
-    """
-    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        with model.disable_adapter():
-            yield
-    finally:
-        for parameter, flag in trained:
-            parameter.requires_grad_(flag)

@@ -1,0 +1,60 @@
+"""What has been computed once: tensors by key, in memory and in a file."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from instruction_vectors.files import write_atomic
+
+logger = logging.getLogger(__name__)
+
+
+class Memory:
+    """Rows of tensors by 32-byte key. A file of them is mapped into memory, not read, until a row is asked for."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def recall(self, keys: Sequence[bytes], compute: Callable[[], Tensor]) -> Tensor:
+        """The rows of the keys; if any is unknown `compute` gives them all, and those that were unknown are kept."""
+        if any(key not in self._rows for key in keys):
+            for key, row in zip(keys, compute(), strict=True):
+                self._rows.setdefault(key, row.cpu())
+        return torch.stack([self._rows[key] for key in keys])
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write every row, whole or not at all; a full disk costs a warning, since all can be computed again."""
+        shapes: dict[tuple, list[bytes]] = {}
+        for key, row in self._rows.items():
+            shapes.setdefault((tuple(row.shape), row.dtype), []).append(key)
+        tensors = {}
+        for number, keys in enumerate(shapes.values()):
+            tensors[f"keys.{number}"] = torch.tensor([list(key) for key in keys], dtype=torch.uint8)
+            tensors[f"rows.{number}"] = torch.stack([self._rows[key] for key in keys])
+        try:
+            write_atomic(path, save(tensors, {"fingerprint": fingerprint}))
+        except OSError as error:
+            logger.warning("what the teacher said was not kept: %s (%s); a resumed run asks it again", path, error.strerror)
+
+    def load(self, path: Path, fingerprint: str) -> None:
+        """Take up the rows of a file, unless it belongs to another fingerprint or is damaged: that costs a warning."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("fingerprint") != fingerprint:
+                    logger.warning("%s was written for another model, vector or setting; the teacher is asked again", path)
+                    return
+                for name in file.keys():  # noqa: SIM118 (no mapping)
+                    if name.startswith("keys."):
+                        rows = file.get_tensor(name.replace("keys.", "rows."))
+                        keys = [bytes(key) for key in file.get_tensor(name).tolist()]
+                        self._rows.update(zip(keys, rows, strict=True))
+        except (OSError, SafetensorError, ValueError) as error:
+            logger.warning("%s cannot be read (%s); the teacher is asked again", path, error)
