@@ -196,7 +196,7 @@ def measure(name: str, base: Any, rows: Sequence[Row], vector: InstructionVector
 
 def _tree_tokens(base: Any, rows: Sequence[Row]) -> int:
     collate = TreeCollator(base)
-    return sum(collate(rows[i : i + BATCH])["input_ids"].shape[1] for i in range(0, len(rows), BATCH))
+    return sum(collate(rows[i : i + BATCH])["input_ids"].numel() for i in range(0, len(rows), BATCH))
 
 
 def run(data_dir: Path, rows: int, repeats: int) -> dict[str, Any]:
