@@ -5,7 +5,7 @@
 The published way (Todd et al. 2310.15213) runs a whole forward for each head and prompt, logits of every position
 included. `speedup_unbatched` is its time over ours; `speedup_best_batch` that of patched copies in their best batch size,
 with logits of the last position alone. A forward's cost does not depend on which head is patched, so their time is taken on
-`--heads` heads spread over the layers and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours.
+`--heads` heads drawn by seed and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours.
 `floor_ratio` is our time over that of the unavoidable operations (one pass over the prefix, n_heads * L^2 / 2
 one-token layer passes, L * n_heads un-embeddings) at the rate this machine multiplies matrices. `memory_ratio` is our peak
 resident memory over that of one plain forward, each in a process of its own, weights included.
@@ -13,6 +13,7 @@ resident memory over that of one plain forward, each in a process of its own, we
 
 import argparse
 import json
+import random
 import resource
 import statistics
 import subprocess
@@ -28,6 +29,8 @@ from instruction_vectors.progress import track
 
 LENGTHS = (42, 128, 512)
 BATCHES = (2, 8, 32)
+MOST_TOKENS = 8192
+"""Larger batches gain nothing on a CPU and would take minutes a forward."""
 
 
 def prompt_of(tokenizer, length: int, seed: int) -> str:
@@ -109,7 +112,7 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
     ids = torch.tensor([tokenizer(texts[0])["input_ids"]])
     answer = tokenizer(" sang")["input_ids"][0]
     every = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
-    some = every[:: max(1, len(every) // sampled)][:sampled]
+    some = random.Random(0).sample(every, min(sampled, len(every)))
     with torch.no_grad():
         clean = anatomy.causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer]
     start = time.perf_counter()
@@ -118,7 +121,7 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
     ]
     unbatched = (time.perf_counter() - start) / len(some) * len(every)
     batched = {}
-    for size in BATCHES:
+    for size in (size for size in BATCHES if size * length <= MOST_TOKENS):
         seconds = timed(lambda size=size: patched_forward(anatomy, ids, (every * size)[:size], means, logits_to_keep=1))
         batched[size] = seconds / size * len(every)
     tokens = ids.shape[1]

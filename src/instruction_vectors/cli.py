@@ -232,6 +232,108 @@ def extract(
 
 
 @main.command()
+@click.argument("task")
+@click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@click.option("--prompts", type=click.IntRange(min=1), default=8, show_default=True, help="Counterfactual prompts.")
+@click.option("--mean-prompts", type=click.IntRange(min=1), default=25, show_default=True, help="Prompts to average over.")
+@click.option("--shots", type=click.IntRange(min=0), default=5, show_default=True, help="Shots a prompt.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many heads to list.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for all effects.")
+@click.option("--json", "as_json", is_flag=True, help="Print the listed heads as JSON.")
+def effects(
+    task: str, model: str, prompts: int, mean_prompts: int, shots: int, top: int, seed: int, out: Path | None, as_json: bool
+) -> None:
+    """Exact causal effect of every attention head on TASK (a shipped name or a .jsonl file), the strongest listed.
+
+    \b
+    Example:
+      iv effects present-past --prompts 4 --out effects.json
+    """
+    from instruction_vectors.tasks import load_task
+
+    loaded = load_task(task)  # complains before a model is opened
+    _quiet()
+    from instruction_vectors.analysis.heads import strongest
+    from instruction_vectors.files import write_json
+    from instruction_vectors.models.anatomy import anatomy_of
+    from instruction_vectors.models.loading import load
+    from instruction_vectors.progress import track
+    from instruction_vectors.vectors import extraction
+
+    opened, tokenizer = load(model)
+    anatomy = anatomy_of(opened)
+    cost = anatomy.n_heads * anatomy.n_layers // 2
+    click.echo(f"cost: {prompts} prompts, each its own tokens and about {cost} more (heads x layers / 2)", err=True)
+    built = extraction.demonstrations(loaded, prompts=mean_prompts, shots=shots, seed=seed)
+    means = extraction.mean_head_outputs(opened, tokenizer, [text for text, _ in built])
+    with track("Exact effects of every head", prompts, "prompt") as advance:
+        found = extraction.head_effects(
+            opened, tokenizer, loaded, means, prompts=prompts, shots=shots, seed=seed, progress=advance
+        )
+    if out:
+        write_json(out, {"task": task, "model": model, "shots": shots, "seed": seed, "effects": found.tolist()})
+    heads = strongest([found], top, seed=seed)
+    if as_json:
+        click.echo(json.dumps(heads))
+        return
+    for head in heads:
+        click.echo("({layer}, {head})  {effect:+.4f}  [{low:+.4f}, {high:+.4f}]".format(**head))
+
+
+@main.command("eval")
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@click.option("--adapter", help="Folder or hub id of a PEFT adapter to put over it.")
+@click.option("--vector", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a vector to apply.")
+@click.option("--scale", default=1.0, show_default=True, help="How strongly; negative subtracts.")
+@click.option("--rows", type=click.IntRange(min=1), default=40, show_default=True, help="Rows a task.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, row by row.")
+def evaluate(
+    tasks: tuple[str, ...],
+    model: str,
+    adapter: str | None,
+    vector: Path | None,
+    scale: float,
+    rows: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """What a model can do on TASKS: five-shot, zero-shot, and knowledge against instruction on the same rows.
+
+    \b
+    Example:
+      iv eval country-capital present-past --rows 20
+    """
+    from instruction_vectors.evaluation.abilities import Probe, measure
+    from instruction_vectors.tasks import load_task
+
+    probes = {name: Probe.of(load_task(name), rows, seed=seed) for name in tasks}  # complains before a model is opened
+    _quiet()
+    from instruction_vectors.evaluation.statistics import bootstrap_interval
+    from instruction_vectors.models.loading import load
+    from instruction_vectors.progress import track
+    from instruction_vectors.vectors.vector import InstructionVector
+
+    loaded = InstructionVector.from_pretrained(vector) if vector else None
+    opened, tokenizer = load(model, adapter=adapter)
+    edit = (lambda where: loaded.applied(opened, scale=scale, positions=where)) if loaded else None
+    measured = {}
+    with track("Measuring", len(probes), "task") as advance:
+        for done, (name, probe) in enumerate(probes.items(), start=1):
+            measured[name] = measure(opened, tokenizer, probe, edit=edit)
+            advance(done)
+    if as_json:
+        click.echo(json.dumps(measured))
+        return
+    for name, forms in measured.items():
+        for form, values in forms.items():
+            low, high = bootstrap_interval(values, seed=seed)
+            click.echo(f"{name}  {form}  {sum(values) / len(values):.2f}  [{low:.2f}, {high:.2f}]  n={len(values)}")
+
+
+@main.command()
 @click.argument("prompt")
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
 @click.option("--vector", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a vector to apply.")
@@ -305,16 +407,18 @@ def diagnose(
 @main.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def report(run: Path) -> None:
-    """Render RUN/results.json as RUN/report.html; an unfinished run shows what there is.
+    """Render RUN/results.json, or the finished cells of a grid, as RUN/report.html; an unfinished run shows what there is.
 
     \b
     Example:
       iv report runs/demo
     """
+    from instruction_vectors.continual.gather import gather
     from instruction_vectors.files import read_json
     from instruction_vectors.reporting import write_report
 
-    click.echo(write_report(read_json(run / "results.json"), run / "report.html"))
+    results = gather(run) if (run / "cells").is_dir() else read_json(run / "results.json")
+    click.echo(write_report(results, run / "report.html"))
 
 
 @main.command()
@@ -377,6 +481,9 @@ def doctor(ctx: click.Context, model: str | None, as_json: bool) -> None:
 @click.option("--cell", "only", help="Run this cell only (SLURM: one job a cell).")
 @click.option("--ray", "on_ray", is_flag=True, help="Run the cells on a local Ray cluster.")
 @click.option("--ray-address", help="Run the cells on this Ray cluster.")
+@click.option("--cpus", default=2.0, show_default=True, help="On Ray: processors a cell.")
+@click.option("--gpus", default=0.0, show_default=True, help="On Ray: accelerators a cell.")
+@click.option("--memory-gb", default=4.0, show_default=True, help="On Ray: memory a cell.")
 @click.option("--watch", is_flag=True, help="Show how far the grid is, until it is finished; runs nothing.")
 @click.option(
     "--replay",
@@ -401,6 +508,9 @@ def bench(
     only: str | None,
     on_ray: bool,
     ray_address: str | None,
+    cpus: float,
+    gpus: float,
+    memory_gb: float,
     watch: bool,
     replayed: Path | None,
     bisected: Path | None,
@@ -413,7 +523,7 @@ def bench(
     exit status is 1 if a number differs.
 
     \b
-    Examples:
+    Example:
       iv bench --benchmark shipped --sequence english-french,sentiment-word --guided both --train-rows 100
       iv bench --benchmark func --sequence A --methods sequential,olora,ewc --guided both --seeds 0,1,2 --data-dir data
     """
@@ -426,7 +536,7 @@ def bench(
     if replayed:
         from instruction_vectors.continual.replay import replay
 
-        different = replay(replayed, out, data_dir)
+        different = replay(replayed, out / "replay", data_dir)
         click.echo(json.dumps({"different": different}) if as_json else ", ".join(different) or "the same numbers")
         ctx.exit(1 if different else 0)
     cells = grids.cells_of(_bench_settings(flags))
@@ -443,7 +553,7 @@ def bench(
     if on_ray or ray_address:
         from instruction_vectors.continual.ray_grid import run_on_ray
 
-        results = run_on_ray(cells, out, data_dir, address=ray_address)
+        results = run_on_ray(cells, out, data_dir, address=ray_address, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
     else:
         from instruction_vectors.continual.grid import run_grid
 
@@ -452,20 +562,17 @@ def bench(
 
 
 def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
-    from instruction_vectors.continual.bench import read_settings
+    from instruction_vectors.continual.bench import AXES, read_settings
 
     guided = {"no": ["none"], "yes": ["iv"], "both": ["none", "iv"], None: None}[flags.pop("guided")]
     path = flags.pop("config")
     settings: dict[str, Any] = read_settings(path) if path else {}
     batch = flags.pop("batch_size")
-    kinds = {"methods": str, "guides": str, "seeds": int, "learning_rates": float, "epochs": int}
     for name, value in flags.items():
-        if name in kinds and value is not None:
-            settings[name] = [kinds[name](part) for part in value.split(",")]
-        elif value is not None and value != ():
-            settings[name] = value
+        if value is not None and value != ():
+            settings[name] = value.split(",") if name in AXES else value
     if guided is not None:
-        settings.setdefault("guides", guided)
+        settings["guides"] = guided
     if batch is not None:
         settings["stage"] = {**settings.get("stage", {}), "batch_size": batch}
     return settings

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import tiny_world
+import torch
 
 from instruction_vectors import run_sequence
 from instruction_vectors.continual import methods as folder_of_methods
+from instruction_vectors.continual.bench import cells_of
 from instruction_vectors.continual.cell import Cell, grid
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.grid import run_grid, standing
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods import method_named, methods
 from instruction_vectors.continual.replay import replay
-from instruction_vectors.continual.runner import Runner
+from instruction_vectors.continual.runner import Runner, made_with
 from instruction_vectors.errors import DataError, IVError
 
 
@@ -153,9 +156,10 @@ def test_stopped_after_any_step_a_cell_ends_with_the_same_bytes(
             Runner(tmp_path).run(cell)
         except Killed:
             continue
-    # M0, two means, two effects, then training and measuring twice: each step computed once.
-    assert len(computed) == len(set(computed)) == 9
-    assert sittings == 10
+    # M0, two means, two effects, then training and measuring twice, and what either ledger was made with: each once.
+    assert len(computed) == 11
+    assert len(set(computed)) == 10
+    assert sittings == 12
     assert content(tmp_path, cell) == undisturbed
 
 
@@ -199,6 +203,8 @@ def test_a_replayed_cell_gives_the_same_numbers_and_a_changed_one_is_noticed(fin
     assert replay(tmp_path / "changed.json", tmp_path / "again") == ["matrix"]
     changed["data"]["capitalize/probe"] = "0"
     (tmp_path / "changed.json").write_text(json.dumps(changed))
+    with pytest.raises(DataError, match="would be compared with itself"):
+        replay(path, out)
     with pytest.raises(DataError, match="other data than here: capitalize/probe"):
         replay(tmp_path / "changed.json", tmp_path / "again")
 
@@ -226,6 +232,42 @@ def test_a_probe_that_is_trained_on_is_refused(model: str) -> None:
 def test_a_benchmark_without_a_folder_is_refused(model: str) -> None:
     with pytest.raises(DataError, match="'func' is read from a folder: give --data-dir"):
         run_sequence(tiny_world.cell(model, benchmark="func", sequence="A"))
+
+
+def test_going_on_with_other_weights_or_threads_is_refused(model: str, tmp_path: Path) -> None:
+    with Ledger(tmp_path, {}) as ledger:
+        causal_lm = tiny.model("llama")
+        assert made_with(ledger, causal_lm) == made_with(ledger, causal_lm)
+        with torch.no_grad():
+            causal_lm.lm_head.weight[0, 0] += 1
+        with pytest.raises(DataError, match="was begun with another model_fingerprint; go on as then"):
+            made_with(ledger, causal_lm)
+
+
+def test_one_seed_decides_everything_that_is_drawn(model: str) -> None:
+    assert tiny_world.cell(model, seed=3).stage.seed == 3
+
+
+def test_a_task_twice_is_refused(model: str) -> None:
+    with pytest.raises(DataError, match="has a task twice"):
+        run_sequence(tiny_world.cell(model, sequence="sentiment-word,sentiment-word"))
+
+
+def test_one_failing_cell_does_not_stop_the_others(model: str, tmp_path: Path) -> None:
+    good = tiny_world.cell(model)
+    with pytest.raises(IVError, match=r"1 of 2 cells failed: .*has a task twice"):
+        run_grid([replace(good, sequence="sentiment-word,sentiment-word"), good], tmp_path)
+    assert standing(good, tmp_path).state == "finished"
+
+
+def test_settings_of_a_grid_take_one_value_or_many_and_numbers_as_yaml_reads_them(model: str) -> None:
+    base = {"benchmark": "shipped", "sequence": "sentiment-word", "model": model}
+    cells = cells_of({**base, "methods": "ewc", "learning_rates": "1e-4", "seeds": 0, "guides": ["none", "iv"]})
+    assert [(c.method, c.guide, c.seed, c.stage.learning_rate) for c in cells] == [("ewc", g, 0, 1e-4) for g in ("none", "iv")]
+    (kept,) = cells_of({**base, "method": "replay", "guide": "iv", "seed": 4})
+    assert (kept.method, kept.guide, kept.seed) == ("replay", "iv", 4)
+    with pytest.raises(IVError, match="seeds: expected int values, got 'a'"):
+        cells_of({**base, "seeds": "a"})
 
 
 def test_two_cells_of_one_name_are_refused(model: str, tmp_path: Path) -> None:

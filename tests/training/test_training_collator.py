@@ -68,6 +68,28 @@ def test_a_packed_tree_has_the_loss_and_the_gradients_of_the_padded_batch(name):
     check_equal(tiny.model("gpt2"), BATCHES[name], 1e-9)
 
 
+def test_long_rows_that_share_nothing_are_padded_with_the_same_loss_and_gradients():
+    rows = [row([1 + a, *range(10, 50)], [a + 1, a + 2]) for a in range(5)]
+    model = tiny.model("gpt2")
+    batch = TreeCollator(model)(rows)
+    assert batch["input_ids"].shape == (5, 43)
+    targets = Targets.of(batch)
+    with head_at(anatomy_of(model), targets.places):
+        loss = language_model_loss(model(**model_inputs(batch)).logits[0][targets.rows], targets.tokens)
+    expected = by_hand(model, rows)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
+    for got, want in zip(gradients(model, loss), gradients(model, expected), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
+
+
+def test_a_model_that_reads_no_trees_is_trained_on_padded_batches():
+    model = tiny.model("bloom")
+    batch = TreeCollator(model)([row([1, 4, 5], [6], "a"), row([1, 4], [7], "b")])
+    assert batch["input_ids"].shape == (2, 4)
+    assert batch["vector"] == ["a", "b"]
+    assert batch["labels"].tolist() == [[-100, -100, -100, 6], [-100, -100, 7, -100]]
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral"])
 def test_packing_holds_for_families_that_normalise_in_single_precision(family):
     rows = [row([1, 20, 21, 22, 23, 24, a], [a + 1] * n) for a, n in ((5, 1), (6, 3), (7, 2))]

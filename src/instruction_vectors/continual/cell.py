@@ -71,6 +71,8 @@ class Cell:
     effect_prompts: int = 2
 
     def __post_init__(self) -> None:
+        # One seed for everything that is drawn.
+        object.__setattr__(self, "stage", replace(self.stage, seed=self.seed))
         method_named(self.method)
         guide_named(self.guide)
         counts = (
@@ -128,15 +130,19 @@ def _config(kind: Any, settings: Any) -> Any:
 def grid(
     base: Cell,
     *,
-    methods: Sequence[str],
-    guides: Sequence[str] = ("none",),
-    seeds: Sequence[int] = (0,),
+    methods: Sequence[str] | None = None,
+    guides: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
     epochs: Sequence[int] | None = None,
 ) -> Iterator[Cell]:
-    """Every combination, seeds last, so that all arms of a seed are done before the next seed begins."""
-    rates = learning_rates or (base.stage.learning_rate,)
-    lengths = epochs or (base.stage.epochs,)
-    for seed, rate, length, method, guide in product(seeds, rates, lengths, methods, guides):
-        stage = replace(base.stage, learning_rate=rate, epochs=length, seed=seed)
+    """Every combination of what is given, the rest as in `base`; all arms of a seed come before the next seed."""
+    for seed, rate, length, method, guide in product(
+        (base.seed,) if seeds is None else seeds,
+        (base.stage.learning_rate,) if learning_rates is None else learning_rates,
+        (base.stage.epochs,) if epochs is None else epochs,
+        (base.method,) if methods is None else methods,
+        (base.guide,) if guides is None else guides,
+    ):
+        stage = replace(base.stage, learning_rate=rate, epochs=length)
         yield replace(base, method=method, guide=guide, seed=seed, stage=stage)

@@ -1,6 +1,7 @@
 """What a cell trains on and is measured on: rows drawn by seed, prompts within their budget, answers scored as published."""
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.evaluation.scoring import score
-from instruction_vectors.evaluation.text_metrics import score_texts
+from instruction_vectors.evaluation.text_metrics import code_literals, score_texts
 from instruction_vectors.tasks import load_benchmark, load_task
 from instruction_vectors.tasks.benchmark import Sides
 from instruction_vectors.tasks.layout import template_of
@@ -23,6 +24,8 @@ from instruction_vectors.tasks.task import Example, Task
 from instruction_vectors.tasks.truncate import fit
 from instruction_vectors.training.collator import rows_of
 
+_ENOUGH = 8
+"""Rows that vectors draw their prompts from, as a multiple of the prompts: shots and queries seldom repeat."""
 _TEST_SEED = 0
 """Test rows and probes are the same for every seed of a cell, so that cells can be compared row by row."""
 
@@ -61,7 +64,10 @@ class Curriculum:
             DataError: no folder given, unknown sequence, malformed data, or a probe that is trained on.
         """
         sides = _sides(cell, data_dir)
-        if trained := {_plain(s.name) for s in sides} & {_plain(name) for name in cell.probes}:
+        names = [s.name for s in sides]
+        if len(set(names)) < len(names):
+            raise DataError(f"sequence {cell.sequence!r} has a task twice")
+        if trained := {_plain(name) for name in names} & {_plain(name) for name in cell.probes}:
             raise DataError(f"{', '.join(sorted(trained))}: trained on, so no probe; choose other probes")
         lessons = tuple(
             Lesson(_drawn(s.train, cell.train_rows, cell.seed), _drawn(s.test, cell.test_rows, _TEST_SEED)) for s in sides
@@ -75,46 +81,55 @@ class Curriculum:
         return {name: task.fingerprint for name, task in (sides | {f"{p.task.name}/probe": p.task for p in self.probes}).items()}
 
     def training_rows(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        """The lesson's rows as the trainer takes them, a long answer cut at its end."""
-        prompts = [self._prompt(lesson.train, row, tokenizer) for row in lesson.train.rows]
-        return rows_of(tokenizer, [Prompt(p.text, self._cut(p.target, tokenizer)) for p in prompts])
+        """The lesson's rows as the trainer takes them; an answer that was cut is not taught to end there."""
+        end = "\n" if lesson.train.metric == "accuracy" else tokenizer.eos_token or "\n"
+        rows = []
+        for row in lesson.train.rows:
+            prompt = self._prompt(lesson.train, row, tokenizer)
+            answer = _cut(prompt.target, tokenizer, self.cell.max_new_tokens)
+            rows += rows_of(tokenizer, [Prompt(prompt.text, answer)], end=end if answer == prompt.target else "")
+        return rows
 
     def measure(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> list[float]:
-        """Score of every test row, from 0 to 1: whole answers of greedy decoding, or the benchmark's own text metric."""
+        """Score of every test row, from 0 to 1: whole answers of greedy decoding, or the benchmark's own text metric.
+
+        An answer of several lines (an option and its explanation) counts by its first.
+        """
         task = lesson.test
         prompts = [self._prompt(task, row, tokenizer) for row in task.rows]
         template = template_of(task)
         if task.metric == "accuracy":
-            answers = [[template.answer(answer) for answer in row.answers] for row in task.rows]
-            scored = score(model, tokenizer, [p.text for p in prompts], answers, exact=True)
+            answers = [[template.answer(answer.split("\n")[0].strip()) for answer in row.answers] for row in task.rows]
+            scored = score(model, tokenizer, [p.text for p in prompts], answers, exact=True, ends="line")
             return [float(any(answer.exact for answer in row)) for row in scored]
-        new = self.cell.max_new_tokens
-        written = generate(model, tokenizer, [p.text for p in prompts], max_new_tokens=new, stop=("\n",))
+        written = generate(model, tokenizer, [p.text for p in prompts], max_new_tokens=self.cell.max_new_tokens)
+        # TRACE scores code with its placeholders for literals written out.
+        clean = code_literals if task.metric == "edit_similarity" else str
         sources = [row.input for row in task.rows] if task.metric == "sari" else None
-        return score_texts(task.metric, [text.strip() for text in written], [row.answers for row in task.rows], sources)
+        references = [[clean(answer).strip() for answer in row.answers] for row in task.rows]
+        return score_texts(task.metric, [clean(text).strip() for text in written], references, sources)
 
     def short(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> Task:
-        """The training rows short enough that an in-context prompt of them stays within `max_tokens`.
+        """The training rows for in-context prompts, long inputs cut in their middle so that a prompt stays within `max_tokens`.
 
         Raises:
-            DataError: fewer rows than a prompt needs.
+            DataError: too little room for the instruction and the shots.
         """
-        room = self.cell.max_tokens // (self.cell.shots + 1)
-        template = template_of(lesson.train)
-        rows = [row for row in lesson.train.rows if _length(tokenizer, template(None, (), row.input) + row.output) <= room]
-        if len(rows) <= self.cell.shots:
-            raise DataError(
-                f"task {lesson.name!r}: {len(rows)} of {len(lesson.train.rows)} rows have at most {room} tokens, too few for "
-                f"prompts of {self.cell.shots} shots; take fewer shots or a larger max_tokens"
+        task, shots = lesson.train, self.cell.shots
+        template = template_of(task)
+        head = len(tokenizer(template(task.instruction, (), ""))["input_ids"])
+        room = (self.cell.max_tokens - head) // (shots + 1)
+        rows = []
+        for row in task.rows[: _ENOUGH * self.cell.mean_prompts]:
+            answer = row.output if task.options else _cut(row.output, tokenizer, max(1, room // 2))
+            taken = len(tokenizer(answer)["input_ids"])
+            rows.append(
+                fit(task, replace(row, output=answer, references=()), tokenizer, head + room - taken, template=template).row
             )
-        return replace(lesson.train, rows=tuple(rows))
+        return replace(task, rows=tuple(rows), repeats=True)
 
     def _prompt(self, task: Task, row: Example, tokenizer: PreTrainedTokenizerBase) -> Prompt:
         return fit(task, row, tokenizer, self.cell.max_tokens, template=template_of(task)).prompt
-
-    def _cut(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> str:
-        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
-        return answer if len(ids) <= self.cell.max_new_tokens else tokenizer.decode(ids[: self.cell.max_new_tokens])
 
 
 def _sides(cell: Cell, data_dir: Path | None) -> Sequence[Sides]:
@@ -137,8 +152,11 @@ def _drawn(task: Task, count: int, seed: int) -> Task:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", "-").lower()
+    """The name without the number of words to choose among: choosing of five is the same skill as of three."""
+    return re.sub(r"-\d+$", "", name.replace("_", "-").lower())
 
 
-def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    return len(tokenizer(text)["input_ids"])
+def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:
+    """The answer's first `tokens` tokens, cut where a character ends."""
+    encoded = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+    return answer if len(encoded["input_ids"]) <= tokens else answer[: encoded["offset_mapping"][tokens - 1][1]]

@@ -48,16 +48,25 @@ def run_grid(
         finished: called after each cell with its result.
 
     Raises:
-        IVError: two cells with one name, or whatever stops a cell.
+        IVError: two cells with one name, or a cell failed; the others are finished first.
     """
     check_names(cells)
     runner = Runner(out, data_dir)
     results = []
+    failures = []
     for number, cell in enumerate(cells, start=1):
         console().print(f"cell {number} of {len(cells)}: {cell.name}", markup=False)
-        results.append(runner.run(cell))
+        try:
+            results.append(runner.run(cell))
+        except IVError as error:
+            if len(cells) == 1:
+                raise
+            failures.append(f"{cell.name}: {error}")
+            continue
         if finished:
             finished(cell, results[-1])
+    if failures:
+        raise IVError(f"{len(failures)} of {len(cells)} cells failed: {'; '.join(failures)}")
     return results
 
 

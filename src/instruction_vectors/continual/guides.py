@@ -35,13 +35,19 @@ def schedule_only(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tu
 
 
 def random(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
-    """A random vector on the same heads, with the same norm on each."""
-    seed = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4])
+    """A random vector on the same heads, with the same norm on each; another one for every task and seed."""
+    seed = int.from_bytes(hashlib.sha256(f"{task}/{vectors[task].metadata.get('seed')}".encode()).digest()[:4])
     return vectors[task].random_like(seed), guidance
 
 
 def other_task(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
-    """The vector of the sequence's next task (of the first after the last)."""
+    """The vector of the sequence's next task (of the first after the last).
+
+    Raises:
+        IVError: a sequence of one task has no other.
+    """
+    if len(vectors) < 2:
+        raise IVError("the guide 'other_task' needs a sequence of at least two tasks")
     names = list(vectors)
     return vectors[names[(names.index(task) + 1) % len(names)]], guidance
 

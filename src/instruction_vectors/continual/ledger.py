@@ -11,6 +11,7 @@ from typing import IO, Any, Self
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json, write_json
+from instruction_vectors.progress import console
 
 
 class Ledger:
@@ -36,14 +37,26 @@ class Ledger:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / ".lock").open("w")
-            # The kernel lets go of the lock when the process ends, however it ends.
-            fcntl.flock(self._lock, fcntl.LOCK_EX if self.wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"another process is running in {self.folder}; wait for it, or choose another folder") from error
+            self._take(self._lock)
         except OSError as error:
             raise DataError(f"cannot write to {self.folder}: {error.strerror}") from error
-        self._check_config()
+        try:
+            self._check_config()
+        except BaseException:
+            self._lock.close()
+            raise
         return self
+
+    def _take(self, lock: IO[str]) -> None:
+        """The kernel lets go of the lock when the process ends, however it ends."""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not self.wait:
+                lock.close()
+                raise DataError(f"another process is running in {self.folder}; wait for it, or choose another folder") from error
+            console().print(f"waiting for the process that runs in {self.folder}", markup=False)
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock:

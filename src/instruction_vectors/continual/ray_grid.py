@@ -27,7 +27,7 @@ def run_on_ray(
         cells: what to run.
         out: the grid's folder.
         data_dir: where benchmarks are read from.
-        address: a cluster's address; by default a local one is started and stopped again.
+        address: a cluster's address; by default a cluster of its own is started on this machine and stopped again.
         cpus: processors a cell; also the number of threads it computes with.
         gpus: accelerators a cell.
         memory_gb: memory a cell.
@@ -35,14 +35,15 @@ def run_on_ray(
         finished: called after each cell, in the order of finishing.
 
     Raises:
-        IVError: Ray is not installed, or a cell failed for good; the others are finished first.
+        IVError: Ray is not installed, no node can hold a cell, or a cell failed for good; the others are finished first.
     """
     check_names(cells)
     ray = _ray()
     own = not ray.is_initialized()
     if own:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)
     try:
+        _check_room(ray, {"CPU": cpus, "GPU": gpus, "memory": memory_gb * 2**30})
         remote = ray.remote(num_cpus=cpus, num_gpus=gpus, memory=int(memory_gb * 2**30), max_retries=retries, max_calls=1)(
             _run_cell
         )
@@ -53,6 +54,14 @@ def run_on_ray(
     finally:
         if own:
             ray.shutdown()
+
+
+def _check_room(ray: Any, needs: dict[str, float]) -> None:
+    """A cell that no node can hold would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= need for name, need in needs.items()) for node in nodes):
+        asked = f"{needs['CPU']:g} CPU, {needs['GPU']:g} GPU and {needs['memory'] / 2**30:g} GB of memory"
+        raise IVError(f"no node of the Ray cluster has {asked} for a cell; ask for less (--cpus, --gpus, --memory-gb)")
 
 
 def _run_cell(settings: dict[str, Any], out: str, data_dir: str | None, threads: int) -> dict[str, Any]:

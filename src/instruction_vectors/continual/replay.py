@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.runner import Runner
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
@@ -20,9 +21,11 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     before = read_json(path)
     if not isinstance(before, dict) or "cell" not in before:
         raise DataError(f"{path}: not a cell's result.json")
-    after: dict[str, Any] = Runner(out, data_dir).run(Cell.of(before["cell"]))
-    if changed := sorted(
-        n for n in before["data"].keys() | after["data"].keys() if before["data"].get(n) != after["data"].get(n)
-    ):
+    cell, runner = Cell.of(before["cell"]), Runner(out, data_dir)
+    if (runner.folder(cell) / "result.json").absolute() == path.absolute():
+        raise DataError(f"{path} would be compared with itself; replay into another folder")
+    theirs, ours = before["data"], Curriculum.of(cell, data_dir).fingerprints()
+    if changed := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
         raise DataError(f"{path}: other data than here: {', '.join(changed)}")
+    after: dict[str, Any] = runner.run(cell)
     return [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +20,7 @@ from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
 from instruction_vectors.continual.summary import summary
 from instruction_vectors.environment import machine, peak_rss_mb, versions
+from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
 
@@ -67,7 +69,9 @@ class Runner:
 
     def _result(self, cell: Cell, curriculum: Curriculum, ledger: Ledger) -> dict[str, Any]:
         model, tokenizer = self._open(cell.model)
+        made = made_with(ledger, model)
         with self._shared(curriculum) as shared:
+            made_with(shared, model)
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
             vectors = preparation.vectors() if cell.guide != "none" else {}
@@ -79,8 +83,7 @@ class Runner:
             "cell": cell.resolved(),
             "name": cell.name,
             "data": curriculum.fingerprints(),
-            "model_fingerprint": model_fingerprint(model),
-            "versions": versions(),
+            **made,
             "tasks": names,
             **summary(names, stages, seed=cell.seed),
             "stages": stages,
@@ -106,6 +109,19 @@ class Runner:
         if self._opened is None or self._opened[0] != name:
             self._opened = (name, *load(name))
         return self._opened[1:]
+
+
+def made_with(ledger: Ledger, model: nn.Module) -> dict[str, Any]:
+    """What computed the first of a ledger's steps; whoever goes on must be the same, or the parts would not fit together.
+
+    Raises:
+        DataError: the model's weights, a library's version or the number of threads is another than when it was begun.
+    """
+    now = {"model_fingerprint": model_fingerprint(model), "versions": versions(), "threads": torch.get_num_threads()}
+    begun: dict[str, Any] = ledger.step("made with", lambda: now)
+    if changed := [name for name in now if begun.get(name) != now[name]]:
+        raise DataError(f"{ledger.folder} was begun with another {', '.join(changed)}; go on as then, or choose another folder")
+    return begun
 
 
 def run_sequence(

@@ -6,7 +6,7 @@ from typing import Any
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import FORMS
 from instruction_vectors.evaluation.continual_metrics import ScoreMatrix
-from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, proportion_interval
 
 Rows = Sequence[Sequence[float]]
 
@@ -22,7 +22,7 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
     Returns:
         `matrix` (N + 1 rows), `ap`, `fp`, `forget`, `bwt`, `fwt` (None for a lower triangle), and for each form
         (`in_context` is IP, `zero_shot` GP) a list over stages: `{"mean", "low", "high"}`, and its change against M0 with
-        an interval over the same rows.
+        an interval over the same rows. `counted` names the probes that count for each form (see `counted`).
     """
     matrix = ScoreMatrix.of(tasks, [{name: _mean(rows) for name, rows in stage["matrix"].items()} for stage in stages])
     last = len(tasks)
@@ -35,8 +35,21 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
         "forget": _with_interval(_paired(learnt, kept), seed),
         "bwt": matrix.bwt,
         "fwt": _or_none(matrix),
+        "counted": {form: counted(stages[0], form) for form in FORMS},
         "forms": {form: _over_stages(form, stages, seed) for form in FORMS},
     }
+
+
+def counted(base: dict[str, dict[str, Any]], form: str, *, floor: float = 0.05) -> list[str]:
+    """The probes on which M0 lies clearly above the floor: nothing can be forgotten at it.
+
+    Whole answers of greedy decoding count where the 95% interval of M0's share lies above `floor`; ranked options, whose
+    scores are corrected for chance, where M0's mean does.
+    """
+    rows = {name: probe[form] for name, probe in base["probes"].items() if form in probe}
+    if form in ("in_context", "zero_shot"):
+        return [name for name, hits in rows.items() if proportion_interval(round(sum(hits)), len(hits))[0] > floor]
+    return [name for name, scores in rows.items() if _mean(scores) > floor]
 
 
 def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: int) -> list[dict[str, Any]]:

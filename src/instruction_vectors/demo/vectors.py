@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.analysis.heads import strongest
 from instruction_vectors.analysis.steering import Intervention, steering
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.demo.config import DemoConfig
 from instruction_vectors.evaluation.scoring import score_prompts
-from instruction_vectors.evaluation.statistics import bootstrap_interval
 from instruction_vectors.files import write_atomic
 from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import Task, load_task
 from instruction_vectors.tasks.prompts import PLAIN, Template, instructed
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance, top_heads
+from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance
 from instruction_vectors.vectors.vector import InstructionVector
 
 
@@ -64,11 +64,8 @@ class VectorPhase:
                 advance((number + 1) * prompts)
         # Every task counts alike, however many prompts it had.
         mean = torch.stack([effects.mean(0) for effects in per_task]).mean(0)
-        self.heads = top_heads(mean, config.heads)
-        top = []
-        for layer, head in self.heads:
-            low, high = bootstrap_interval([effects[:, layer, head].tolist() for effects in per_task], seed=config.seed)
-            top.append({"layer": layer, "head": head, "effect": mean[layer, head].item(), "low": low, "high": high})
+        top = strongest(per_task, config.heads, seed=config.seed)
+        self.heads = tuple((each["layer"], each["head"]) for each in top)
         return {
             "map": mean.tolist(),
             "layers": list(range(mean.shape[0])),

@@ -25,6 +25,7 @@ Edit = Callable[[Tensor], AbstractContextManager[None]]
 """Makes an intervention for given positions, e.g. `lambda where: vector.applied(model, positions=where)`."""
 TokenPair = tuple[list[int], list[int]]
 """Token ids of a prompt and of an answer after it."""
+Ends = Literal["word", "line"]
 Normalisation = Literal["sum", "token", "character"]
 
 
@@ -60,6 +61,7 @@ def score(
     answers: Sequence[Sequence[str]],
     *,
     exact: bool | Sequence[bool] = False,
+    ends: Ends = "word",
     edit: Edit | Sequence[Edit | None] | None = None,
     max_nodes: int = 512,
     progress: Callable[[int], None] | None = None,
@@ -73,6 +75,7 @@ def score(
         answers: for each prompt, the answers to score, each with its own leading space if it needs one.
         exact: also tell whether greedy decoding writes the whole answer (costs one more token an answer); for all prompts
             or for each.
+        ends: what must follow a whole answer: something that ends its last word, or the end of the line or text.
         edit: an intervention at the last token of every prompt, or one (or None) for each prompt: a prompt asked for under
             several interventions is then computed once but for its last token.
         max_nodes: tokens a forward; bounds memory, does not change results.
@@ -94,7 +97,7 @@ def score(
         [[encode_pair(tokenizer, prompt, answer) for answer in row] for prompt, row in zip(prompts, answers, strict=True)],
         characters=[[len(answer.strip()) or len(answer) for answer in row] for row in answers],
         exact=exact,
-        ends_word=_word_ends(tokenizer) if exact else None,
+        endings=_endings(tokenizer, ends) if exact else None,
         edit=edit,
         max_nodes=max_nodes,
         progress=progress,
@@ -108,7 +111,7 @@ def score_tokens(
     *,
     characters: Sequence[Sequence[int]],
     exact: bool | Sequence[bool] = False,
-    ends_word: Bool[Tensor, " vocabulary"] | None = None,
+    endings: Bool[Tensor, " vocabulary"] | None = None,
     edit: Edit | Sequence[Edit | None] | None = None,
     max_nodes: int = 512,
     progress: Callable[[int], None] | None = None,
@@ -120,7 +123,7 @@ def score_tokens(
         pairs: for each prompt, the ids of the prompt and of an answer, once for each answer; neither is empty.
         characters: for each prompt, the length of each answer in characters.
         exact: as in `score`.
-        ends_word: for each token of the vocabulary whether it ends the word before it; needed where `exact` is asked for.
+        endings: for each token of the vocabulary whether it may follow a whole answer; needed where `exact` is asked for.
         edit: as in `score`.
         max_nodes: as in `score`.
         progress: as in `score`.
@@ -137,7 +140,7 @@ def score_tokens(
     done = 0
     with evaluating(anatomy.causal_lm):
         for group in _groups(anatomy, flat, max_nodes):
-            for pair, values in zip(group, _score_group(anatomy, group, ends_word, edits), strict=True):
+            for pair, values in zip(group, _score_group(anatomy, group, endings, edits), strict=True):
                 results[pair.row][pair.column] = Score(**values, characters=characters[pair.row][pair.column])
             done += len(group)
             if progress:
@@ -210,7 +213,7 @@ def _nodes(before: Sequence[int], unit: Sequence[_Pair]) -> int:
 
 
 def _score_group(
-    anatomy: Anatomy, pairs: Sequence[_Pair], ends_word: Tensor | None, edits: Sequence[Edit | None]
+    anatomy: Anatomy, pairs: Sequence[_Pair], endings: Tensor | None, edits: Sequence[Edit | None]
 ) -> Iterator[dict[str, Any]]:
     """One forward; for each pair the fields of its `Score` but the characters."""
     last_input = [len(pair.prompt) - 1 for pair in pairs]
@@ -245,8 +248,8 @@ def _score_group(
         greedy = all(hits[span])
         whole = None
         if pair.whole:
-            assert ends_word is not None
-            whole = greedy and bool(ends_word[best_of[row_of[path[place + len(pair.target)]]]])
+            assert endings is not None
+            whole = greedy and bool(endings[best_of[row_of[path[place + len(pair.target)]]]])
         yield {
             "logprob": math.fsum(logprobs[span]),
             "tokens": len(pair.target),
@@ -256,17 +259,21 @@ def _score_group(
         }
 
 
-def _word_ends(tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """For each token of the vocabulary, whether it ends the word before it (does not begin with a letter or digit)."""
-    known = getattr(tokenizer, "_iv_word_ends", None)
+def _endings(tokenizer: PreTrainedTokenizerBase, ends: Ends) -> Tensor:
+    """For each token of the vocabulary whether it ends the word before it (begins with no letter or digit), or the line."""
+    known = getattr(tokenizer, "_iv_endings", None)
     if known is None:
         # Decoding after a letter keeps the leading space that some tokenizers strip from a lone token.
         anchor = tokenizer("x", add_special_tokens=False)["input_ids"]
         skip = len(tokenizer.decode(anchor))
-        texts = tokenizer.batch_decode([[*anchor, token] for token in range(len(tokenizer))])
-        known = torch.tensor([not text[skip : skip + 1].isalnum() for text in texts])
-        tokenizer._iv_word_ends = known
-    return known
+        texts = [text[skip:] for text in tokenizer.batch_decode([[*anchor, token] for token in range(len(tokenizer))])]
+        special = set(tokenizer.all_special_ids)
+        known = {
+            "word": torch.tensor([not text[:1].isalnum() for text in texts]),
+            "line": torch.tensor([text.startswith("\n") or token in special for token, text in enumerate(texts)]),
+        }
+        tokenizer._iv_endings = known
+    return known[ends]
 
 
 def score_prompts(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], **options: Any) -> list[Score]:

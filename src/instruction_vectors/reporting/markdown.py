@@ -25,6 +25,8 @@ def write_markdown(results: Mapping[str, Any]) -> str:
     if headline := findings.headline(results):
         parts.append("\n".join(f"- {escape(sentence)}" for sentence in headline))
     found = [
+        tables.cells(results),
+        tables.course(results),
         tables.stages(results),
         *tables.matrices(results),
         tables.continual(results),

@@ -51,6 +51,7 @@ def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
     """The sections that have something to show, and the headings of those that do not."""
     sections = [
         Section("diagnosis", "What kind of loss", _DIAGNOSIS, _diagnosis(results)),
+        Section("grid", "Methods over task sequences", _GRID, _grid(results)),
         Section("forgetting", "What was forgotten", _FORGETTING, _forgetting(results)),
         Section("knowing", "Knowing and doing", _KNOWING, _knowing(results)),
         Section("heads", "Where the instruction lives", _HEADS, _heads(results)),
@@ -59,14 +60,19 @@ def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
         Section("run", "How it was run", "", _run(results)),
     ]
     shown = [Section(s.ident, s.heading, s.question, [b for b in s.blocks if b.shows]) for s in sections]
-    # A diagnosis stands alone: a run that has none is not unfinished, nor is a diagnosis without a run.
-    missing = [] if mapping(results.get("diagnosis")) else [s.heading for s in shown[1:] if not s.blocks]
+    # A diagnosis or a grid stands alone: a run that has none is not unfinished, nor are they without a run.
+    alone = any(mapping(results.get(name)) for name in ("diagnosis", "grid"))
+    missing = [] if alone else [s.heading for s in shown[2:] if not s.blocks]
     return [s for s in shown if s.blocks], missing
 
 
 _DIAGNOSIS = (
     "A score that fell does not say whether the ability is gone or only covered. Repairs that leave the tuned weights as they "
     "are, each beside controls, can tell."
+)
+_GRID = (
+    "Learning a sequence of tasks is a trade: what is learnt (AP), what of it is kept (FP), and what becomes of abilities that "
+    "were never trained (IP, GP). A method is better only where it gives up less of one for the same of the other."
 )
 _FORGETTING = (
     "Training on new tasks can cost a model other abilities. The tasks scored here were never trained, so a fall is "
@@ -95,6 +101,10 @@ _HYPOTHESIS = (
 def _diagnosis(results: Mapping[str, Any]) -> list[Block]:
     found = [tables.verdicts(results), tables.repairs(results), tables.conditions(results)]
     return [Block(tables=[table for table in found if table])]
+
+
+def _grid(results: Mapping[str, Any]) -> list[Block]:
+    return [Block(tables=[table for table in (tables.cells(results), tables.course(results)) if table])]
 
 
 def _curves_table(results: Mapping[str, Any]) -> list[Table]:

@@ -15,11 +15,12 @@ MARK = " … "
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A prompt within its budget: its tokens, and how many characters of its input were cut (0 for most)."""
+    """A prompt within its budget: its tokens, how many characters of its input were cut (0 for most), and the row so cut."""
 
     prompt: Prompt
     tokens: int
     cut: int
+    row: Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,21 @@ def fit(
         DataError: the instruction, shots and answer cue alone are longer than the budget.
     """
 
-    def kept(characters: int) -> tuple[Prompt, int]:
+    def shortened(characters: int) -> Example:
         if characters >= len(row.input):
-            text = row.input
-        else:
-            text = row.input[: characters - characters // 2] + MARK + row.input[len(row.input) - characters // 2 :]
-        prompt = instructed(task, replace(row, input=text), shots=shots, template=template, wording=wording)
+            return row
+        return replace(
+            row, input=row.input[: characters - characters // 2] + MARK + row.input[len(row.input) - characters // 2 :]
+        )
+
+    def kept(characters: int) -> tuple[Prompt, int]:
+        prompt = instructed(task, shortened(characters), shots=shots, template=template, wording=wording)
         return prompt, len(tokenizer(prompt.text)["input_ids"])
 
     whole = len(row.input)
     prompt, tokens = kept(whole)
     if tokens <= budget:
-        return Fitted(prompt, tokens, 0)
+        return Fitted(prompt, tokens, 0, row)
     low, high = 0, whole  # `low` characters fit, `high` do not
     prompt, tokens = kept(0)
     if tokens > budget:
@@ -79,7 +83,7 @@ def fit(
             low, prompt, tokens = middle, candidate, count
         else:
             high = middle
-    return Fitted(prompt, tokens, whole - low)
+    return Fitted(prompt, tokens, whole - low, shortened(low))
 
 
 def fit_all(

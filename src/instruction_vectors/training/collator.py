@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.tokens import encode_pair
-from instruction_vectors.models.tree import TokenTree
+from instruction_vectors.models.tree import TokenTree, packs
 from instruction_vectors.tasks.prompts import Prompt
 from instruction_vectors.training.targets import ALL_MASKED
 
@@ -38,7 +38,10 @@ def rows_of(
 
 @dataclass
 class TreeCollator:
-    """Packs the rows of a batch into one prefix tree.
+    """Packs the rows of a batch into one prefix tree, or pads them where that costs less or the model reads no trees.
+
+    A tree saves what rows share and every padding token, but its attention is among all its tokens: long rows that share
+    little are better padded. Loss and gradients are the same.
 
     The last input token of a row is shared only with rows that use the same vector, since that is where it goes in. A row
     may hold several answers, each a run of labels; the vector goes in before each.
@@ -50,12 +53,18 @@ class TreeCollator:
     model: nn.Module
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch of one packed sequence with the fields `Targets.of` reads."""
+        """A batch with the fields `Targets.of` reads: one packed sequence, or a row a sample."""
         starts = [_starts(row) for row in rows]
         vectors = [row.get("vector", "") for row in rows]
         # The last answer token predicts nothing, so it is left out.
         sequences = [row["input_ids"][:-1] for row in rows]
         tree = TokenTree.of(sequences, [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)])
+        anatomy = anatomy_of(self.model)
+        longest = max(len(sequence) for sequence in sequences)
+        padding = len(rows) * longest * (1 + longest / (6 * anatomy.hidden_size))
+        # A token attends to each token of its row at 1 / (6 hidden) of what its products with weights cost (12 hidden^2 a layer).
+        if not packs(anatomy) or len(tree) * (1 + len(tree) / (6 * anatomy.hidden_size)) > padding:
+            return _padded(rows, anatomy.device)
         placed = list(zip(rows, tree.paths, starts, strict=True))
         predicted = [(path[i - 1], row["input_ids"][i]) for row, path, _ in placed for i in _labelled(row)]
         predicts = sorted({node for node, _ in predicted})
@@ -66,7 +75,7 @@ class TreeCollator:
         for vector, path, where in zip(vectors, tree.paths, starts, strict=True):
             answer_starts.setdefault(vector, torch.zeros_like(places))[0, [path[start] for start in where]] = True
         labels = torch.tensor([token for _, token in predicted])
-        batch = tree.model_inputs(anatomy_of(self.model))
+        batch = tree.model_inputs(anatomy)
         return batch | {
             "target_places": places,
             "target_rows": torch.tensor([number[node] for node, _ in predicted]),
@@ -97,6 +106,19 @@ class KeepsNames:
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+
+def _padded(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:
+    longest = max(len(row["input_ids"]) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for number, row in enumerate(rows):
+        length = len(row["input_ids"])
+        ids[number, :length], mask[number, :length] = torch.tensor(row["input_ids"]), 1
+        labels[number, 1:length] = torch.tensor(row["labels"][1:])
+    batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": labels.to(device)}
+    names = [row.get("vector", "") for row in rows]
+    return batch | ({"vector": names} if any(names) else {})
 
 
 def _labelled(row: Row) -> list[int]:

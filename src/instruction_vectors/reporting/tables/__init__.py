@@ -2,6 +2,7 @@
 
 from .cells import Cell, Table
 from .diagnosis import conditions, repairs, verdicts
+from .grid import cells, course
 from .run import as_text, flat, seconds, summary
 from .training import continual, continual_metrics, matrices, per_task, stages
 from .vectors import heads, hypothesis, recovered, steering
@@ -10,9 +11,11 @@ __all__ = [
     "Cell",
     "Table",
     "as_text",
+    "cells",
     "conditions",
     "continual",
     "continual_metrics",
+    "course",
     "flat",
     "heads",
     "hypothesis",

@@ -1,0 +1,91 @@
+"""Two arms of a grid, seed by seed on the same rows: how much of what plain training lost another arm keeps, and at what cost."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from instruction_vectors.continual.summary import counted
+from instruction_vectors.errors import DataError
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, ratio, sign_flip_test
+
+Result = dict[str, Any]
+Rows = list[list[list[float]]]
+"""Seeds of tasks of rows."""
+_FEWEST = 6
+"""Seeds below which no p is given: with n of them it is at least 2 / 2^n."""
+
+
+def compare(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any]:
+    """`other` against `plain`, cells' results with one entry a seed.
+
+    Returns:
+        `ip_recovered` and `gp_recovered`: the share of plain training's five-shot (zero-shot) loss on tasks never trained on
+        that the other arm does not have, over the tasks that count (`summary.counted`), with its parts and intervals under
+        `ip` and `gp`; None where the loss itself is not clear. `ap_delta`: difference of AP, other minus
+        plain, and `ap_delta_low`, the lower end of its one-sided 95% interval.
+        `p`: of the difference in five-shot accuracy at the end, signs flipped over seeds (the tasks of one trained model are
+        not independent); None below six seeds, where it could not fall below 0.05. `seeds`: how many.
+
+    Raises:
+        DataError: other seeds, tasks or rows in one arm than in the other.
+    """
+    plain, other = _matched(plain, other)
+    ip, gp = (_kept(plain, other, form) for form in ("in_context", "zero_shot"))
+    ap = _paired(plain, other, _learnt)
+    low = bootstrap_interval(ap, confidence=0.9)[0]
+    units = [mean_of_means(seed) for seed in _paired(plain, other, lambda result: _probes(result, -1, "in_context"))]
+    return {
+        "ip_recovered": ip["share"],
+        "gp_recovered": gp["share"],
+        "ap_delta": mean_of_means(ap),
+        "ap_delta_low": low,
+        "p": sign_flip_test(units) if len(units) >= _FEWEST else None,
+        "seeds": len(plain),
+        "ip": ip,
+        "gp": gp,
+    }
+
+
+def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[str, Any]:
+    if not all(counted(result["stages"][0], form) for result in plain):
+        return {"share": None, "note": "M0 is at its floor on every task: nothing can be forgotten there"}
+    loss = [
+        _differences(_probes(result, 0, form), _probes(result, -1, form)) for result in plain
+    ]  # positive where plain training lost
+    gain = _paired(plain, other, lambda result: _probes(result, -1, form))
+    interval = bootstrap_interval(loss)
+    share = ratio(mean_of_means(gain), mean_of_means(loss), interval) if mean_of_means(loss) > 0 else None
+    return {
+        "base": mean_of_means([_probes(result, 0, form) for result in plain]),
+        "loss": mean_of_means(loss),
+        "loss_interval": list(interval),
+        "gain": mean_of_means(gain),
+        "gain_interval": list(bootstrap_interval(gain)),
+        "share": share.value if share else None,
+    }
+
+
+def _probes(result: Result, stage: int, form: str) -> list[list[float]]:
+    names = counted(result["stages"][0], form)
+    return [result["stages"][stage]["probes"][name][form] for name in names]
+
+
+def _learnt(result: Result) -> list[list[float]]:
+    return [result["stages"][number]["matrix"][name] for number, name in enumerate(result["tasks"], start=1)]
+
+
+def _paired(plain: Sequence[Result], other: Sequence[Result], rows: Callable[[Result], list[list[float]]]) -> Rows:
+    return [_differences(rows(b), rows(a)) for a, b in zip(plain, other, strict=True)]
+
+
+def _differences(first: list[list[float]], second: list[list[float]]) -> list[list[float]]:
+    return [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(first, second, strict=True)]
+
+
+def _matched(plain: Sequence[Result], other: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    first, second = ({result["cell"]["seed"]: result for result in arm} for arm in (plain, other))
+    if not first or first.keys() != second.keys() or len(first) != len(plain) or len(second) != len(other):
+        raise DataError(f"arms of unlike seeds cannot be compared: {sorted(first)} and {sorted(second)}")
+    for seed in first:
+        if first[seed]["data"] != second[seed]["data"]:
+            raise DataError(f"seed {seed}: the two arms stand on unlike data")
+    return [first[seed] for seed in sorted(first)], [second[seed] for seed in sorted(first)]

@@ -1,0 +1,42 @@
+"""The finished cells of a grid's folder as one results mapping, for the report."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_json
+
+
+def gather(out: Path) -> dict[str, Any]:
+    """Everything finished in `out`; its `grid` holds one entry a cell.
+
+    Raises:
+        DataError: no cell is finished.
+    """
+    cells = [_entry(path) for path in sorted((out / "cells").glob("*/*/result.json"))]
+    if not cells:
+        raise DataError(f"{out}: no finished cell yet; iv bench --watch shows how far they are")
+    return {"schema": 1, "title": "Task sequences", "grid": {"cells": cells}}
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    result = read_json(path)
+    cell, forms = result["cell"], result["forms"]
+    entry = {name: cell[name] for name in ("benchmark", "sequence", "method", "guide", "seed", "train_rows")}
+    entry |= {name: cell["stage"][name] for name in ("learning_rate", "epochs")}
+    entry |= {name: _value(result[name]) for name in ("ap", "fp", "forget")}
+    for form, stages in forms.items():
+        if stages:
+            entry[form] = _value(stages[-1])
+            entry[f"{form}_change"] = _value(stages[-1]["change"])
+    return entry | {"stages": list(_stages(result))}
+
+
+def _stages(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for number, name in enumerate(["M0", *result["tasks"]]):
+        yield {"after": name, **{form: _value(stages[number]) for form, stages in result["forms"].items() if stages}}
+
+
+def _value(raw: dict[str, float]) -> dict[str, Any]:
+    return {"value": raw["mean"], "interval": [raw["low"], raw["high"]]}

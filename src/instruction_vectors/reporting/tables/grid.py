@@ -1,0 +1,63 @@
+"""A grid of methods over task sequences: one row a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..values import Estimate, estimate, mapping, number, sequence
+from .cells import Cell, Table, value_cell
+
+_MEASURES = {
+    "ap": "AP",
+    "fp": "FP",
+    "forget": "Forget",
+    "in_context_change": "IP change",
+    "zero_shot_change": "GP change",
+    "knowledge_change": "knowledge change",
+    "instruction_change": "instruction change",
+}
+
+
+def cells(results: Mapping[str, Any]) -> Table | None:
+    """Every finished cell with its measures."""
+    rows = []
+    for raw in sequence(mapping(results.get("grid")).get("cells")):
+        entry = mapping(raw)
+        names = [
+            Cell(f"{entry.get('benchmark')} {entry.get('sequence')}"),
+            Cell(str(entry.get("method"))),
+            Cell(str(entry.get("guide"))),
+        ]
+        names += [_plain(entry.get(name)) for name in ("learning_rate", "epochs", "train_rows", "seed")]
+        rows.append(names + [value_cell(_read(entry.get(name)), plus=name.endswith("_change")) for name in _MEASURES])
+    columns = ["sequence", "method", "guide", "learning rate", "epochs", "rows", "seed", *_MEASURES.values()]
+    remark = (
+        "AP: mean score of each task right after it was learnt; FP: of all tasks at the end; Forget = AP − FP. IP (five-shot), "
+        "GP (zero-shot), knowledge and instruction are of tasks never trained on, after the last task, against the same rows "
+        "before training. Intervals are over tasks and rows of one cell; seeds are rows of their own."
+    )
+    return Table("Cells", columns, rows, remark, sortable=True) if rows else None
+
+
+def course(results: Mapping[str, Any]) -> Table | None:
+    """Five-shot accuracy on tasks never trained on, stage by stage."""
+    entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    depth = max((len(sequence(entry.get("stages"))) for entry in entries), default=0)
+    rows = []
+    for entry in entries:
+        values = [_read(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
+        parts = ("sequence", "method", "guide", "learning_rate", "seed")
+        name = ", ".join(str(entry.get(part)) for part in parts)
+        rows.append([Cell(name), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))])
+    columns = ["sequence, method, guide, learning rate, seed", "M0", *(f"after task {number}" for number in range(1, depth))]
+    return Table("Five-shot accuracy (IP) along the sequence", columns, rows) if rows else None
+
+
+def _read(raw: object) -> Estimate | None:
+    return estimate(mapping(raw).get("value"), mapping(raw).get("interval"))
+
+
+def _plain(value: object) -> Cell:
+    exact = number(value)
+    return Cell("\N{EN DASH}" if exact is None else f"{exact:g}", order=exact)

@@ -1,0 +1,29 @@
+"""A grid's folder as a report."""
+
+from pathlib import Path
+
+import pytest
+import tiny_world
+
+from instruction_vectors.continual.gather import gather
+from instruction_vectors.continual.runner import run_sequence
+from instruction_vectors.errors import DataError
+from instruction_vectors.reporting import write_markdown, write_report
+
+
+def test_finished_cells_are_rows_of_the_report_and_unfinished_ones_are_not(tmp_path: Path) -> None:
+    model = tiny_world.save(tmp_path / "model")
+    with pytest.raises(DataError, match="no finished cell yet"):
+        gather(tmp_path / "grid")
+    result = run_sequence(tiny_world.cell(model, method="replay"), tmp_path / "grid")
+    (tmp_path / "grid/cells/shipped-x/ewc-lr1-e1-s0").mkdir(parents=True)
+    (entry,) = gather(tmp_path / "grid")["grid"]["cells"]
+    assert (entry["method"], entry["guide"], entry["learning_rate"]) == ("replay", "none", 1e-2)
+    assert entry["ap"]["value"] == result["ap"]["mean"]
+    assert entry["in_context_change"]["value"] == result["forms"]["in_context"][-1]["change"]["mean"]
+    assert [stage["after"] for stage in entry["stages"]] == ["M0", *tiny_world.TASKS]
+    page = write_report(gather(tmp_path / "grid"), tmp_path / "report.html").read_text()
+    assert "Methods over task sequences" in page
+    assert "replay" in page
+    assert "not run yet" not in page
+    assert "| replay |" in write_markdown(gather(tmp_path / "grid"))
