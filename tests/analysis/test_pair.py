@@ -54,6 +54,20 @@ def test_an_adapter_folder_goes_over_the_base_in_memory(tok, tmp_path):
         assert torch.allclose(logits(view), logits(tiny.model("llama")), atol=1e-12)
 
 
+def test_whole_weights_are_opened_from_a_folder_without_a_tokenizer(whole, tok, tmp_path):
+    whole.tuned_model.save_pretrained(tmp_path)
+    pair = open_pair(whole.base_model, tmp_path, tokenizer=tok, dtype=torch.float64)
+    with pair.base() as base, pair.tuned() as tuned:
+        assert base is whole.base_model
+        weights = dict(tuned.named_parameters())
+        assert all(torch.equal(weights[name], weight) for name, weight in whole.tuned_model.named_parameters())
+
+
+def test_a_folder_of_nothing_is_told(tok, tmp_path):
+    with pytest.raises(ModelError, match="cannot be opened as a model"):
+        open_pair(tiny.model("llama"), tmp_path, tokenizer=tok)
+
+
 def test_an_adapter_of_another_model_is_refused_with_the_reason(tok, tmp_path):
     tiny_training.adapted().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"does not fit the base.*size mismatch"):

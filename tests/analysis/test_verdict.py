@@ -103,6 +103,12 @@ def test_lost_needs_the_knowledge_to_have_fallen_where_there_is_a_form_of_it():
     assert judged(WORSE, few, knowledge=None, knowledge_drop=None, knowledge_bound=None).name == "lost"
 
 
+def test_knowledge_measured_another_way_can_rule_out_a_loss_but_not_show_suppression():
+    kept = {"knowledge": None, "knowledge_drop": about(0.0), "knowledge_bound": None}
+    assert judged(WORSE, repair(share=0.0), **kept).name == "inconclusive"
+    assert judged(WORSE, repair(), **kept).name == "suppressed"
+
+
 @pytest.mark.parametrize("drop", [x / 20 for x in range(-10, 21)])
 def test_a_larger_drop_never_turns_worse_into_intact(drop):
     names = [judged(WORSE, repair(), drop=about(d), drop_bound=d + 0.08).name for d in (drop, drop + 0.2)]

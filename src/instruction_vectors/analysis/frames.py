@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from instruction_vectors.analysis.diagnosis import Diagnosis
+from instruction_vectors.analysis.result import Diagnosis
 from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.knowledge import Estimate
 

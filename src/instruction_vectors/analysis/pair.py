@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.models.anatomy import unwrap
@@ -75,7 +76,7 @@ def open_pair(
         return Pair(tokenizer, _adapted(base, str(tuned)))
     if isinstance(tuned, str | Path):
         _check_files(base, tokenizer, str(tuned))
-        tuned, _ = load(str(tuned), dtype=dtype, device=unwrap(base).device)
+        tuned = _whole(str(tuned), dtype).to(unwrap(base).device)
     if isinstance(tuned, PeftModel) and (base is None or unwrap(base) is unwrap(tuned)):
         return Pair(tokenizer, tuned)
     check_models(base, tuned)
@@ -129,6 +130,14 @@ def _check_configs(base: Any, tuned: Any) -> None:
         mine, other = getattr(base, name, None), getattr(tuned, name, None)
         if mine != other:
             raise _apart(f"{name} is {mine} in the base and {other} in the tuned model")
+
+
+def _whole(folder: str, dtype: torch.dtype) -> Any:
+    """Whole weights; training scripts often save them without a tokenizer, which is not needed here."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder!r} cannot be opened as a model: {str(error).strip().splitlines()[0]}") from error
 
 
 def _adapted(base: nn.Module, folder: str) -> nn.Module:

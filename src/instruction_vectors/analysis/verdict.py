@@ -78,8 +78,9 @@ class Evidence:
         base: the base's accuracy, 0 at chance.
         drop: base minus tuned.
         drop_bound: one-sided upper bound of the drop.
-        knowledge: the base's accuracy in the knowledge form, None where the task has none.
-        knowledge_drop: base minus tuned in that form.
+        knowledge: the base's accuracy in the knowledge form; None where the task has none, or it is measured another way than
+            the behaviour, so that its staying shows nothing.
+        knowledge_drop: base minus tuned in that form; where known, a loss needs it to have fallen.
         knowledge_bound: one-sided upper bound of it.
         rungs: the repairs tried.
     """

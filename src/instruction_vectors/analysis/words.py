@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from instruction_vectors.analysis.diagnosis import Diagnosis, TaskDiagnosis
+from instruction_vectors.analysis.result import Diagnosis, TaskDiagnosis
 from instruction_vectors.analysis.verdict import Rung
 from instruction_vectors.evaluation.knowledge import Estimate
 
