@@ -209,7 +209,7 @@ def case(world: World, base: LlamaForCausalLM, state: str, seed: int) -> dict[st
     return found
 
 
-def summary(cases: list[dict[str, object]], bases: int) -> dict[str, object]:
+def summary(cases: list[dict[str, object]]) -> dict[str, object]:
     """Wrong verdicts with their one-sided 95% Clopper-Pearson bound, and how many stayed open."""
     verdicts = {}
     for state, truth in TRUTHS.items():
@@ -224,7 +224,7 @@ def summary(cases: list[dict[str, object]], bases: int) -> dict[str, object]:
             "planting_failed": sum(c["state"] == state and not c["planted"] for c in cases),
         }  # fmt: skip
     rules = {name: getattr(Rules(), name) for name in Rules.__slots__}
-    return {"verdicts": verdicts, "bases": bases, "rules": rules, "cases": cases}
+    return {"verdicts": verdicts, "bases": len({c["base"] for c in cases}), "rules": rules, "cases": cases}
 
 
 def main() -> None:
@@ -238,18 +238,15 @@ def main() -> None:
     parser.add_argument("--times", action="store_true", help="also write how long cases took")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    if options.merge:
-        cases = [c for path in options.merge for c in read_json(path)["cases"]]
-        bases = sum(read_json(path)["bases"] for path in options.merge)
-    else:
-        cases, bases = run(options)
+    merged = [c for path in options.merge or () for c in read_json(path)["cases"]]
+    cases = merged or run(options)
     cases.sort(key=lambda c: (c["seed"], c["state"]))
-    result = summary(cases, bases)
+    result = summary(cases)
     write_json(options.out, result)
     print(json.dumps(result["verdicts"], indent=1))
 
 
-def run(options: argparse.Namespace) -> tuple[list[dict[str, object]], int]:
+def run(options: argparse.Namespace) -> list[dict[str, object]]:
     """Cases in order of seed, going on after those that `--out` holds."""
     cases = read_json(options.out)["cases"] if options.out.exists() else []
     done = {(c["seed"], c["state"]) for c in cases}
@@ -265,9 +262,9 @@ def run(options: argparse.Namespace) -> tuple[list[dict[str, object]], int]:
         print(f"base {first}: {time.monotonic() - start:.1f} s", file=sys.stderr)
         for seed, state in left:
             if time.monotonic() - start <= options.seconds:
-                cases.append(case(world, base, state, seed))
-                write_json(options.out, summary(cases, bases))
-    return cases, bases
+                cases.append({"base": first} | case(world, base, state, seed))
+                write_json(options.out, summary(cases))
+    return cases
 
 
 if __name__ == "__main__":

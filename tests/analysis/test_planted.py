@@ -87,11 +87,11 @@ def test_the_library_s_task_asks_as_the_training_did(planted, world):
 
 
 def test_wrong_verdicts_are_bounded_as_clopper_and_pearson_say(planted):
-    cases = [{"seed": i, "state": "overwritten", "planted": True, "verdict": "lost"} for i in range(59)]
-    assert planted.summary(cases, 1)["verdicts"]["overwritten"]["upper95"] == pytest.approx(1 - 0.05 ** (1 / 59), abs=1e-4)
-    cases += [{"seed": 59, "state": "overwritten", "planted": True, "verdict": "suppressed"}]
-    cases += [{"seed": 60, "state": "overwritten", "planted": True, "verdict": "inconclusive"}]
-    cases += [{"seed": 61, "state": "overwritten", "planted": False}]
-    found = planted.summary(cases, 1)["verdicts"]["overwritten"]
+    cases = [{"base": 0, "seed": i, "state": "overwritten", "planted": True, "verdict": "lost"} for i in range(59)]
+    assert planted.summary(cases)["verdicts"]["overwritten"]["upper95"] == pytest.approx(1 - 0.05 ** (1 / 59), abs=1e-4)
+    cases += [{"base": 0, "seed": 59, "state": "overwritten", "planted": True, "verdict": "suppressed"}]
+    cases += [{"base": 0, "seed": 60, "state": "overwritten", "planted": True, "verdict": "inconclusive"}]
+    cases += [{"base": 0, "seed": 61, "state": "overwritten", "planted": False}]
+    found = planted.summary(cases)["verdicts"]["overwritten"]
     assert (found["cases"], found["false"], found["inconclusive"], found["planting_failed"]) == (61, 1, 1, 1)
     assert 0.06 < found["upper95"] < 0.08
