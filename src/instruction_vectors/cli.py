@@ -470,6 +470,7 @@ def doctor(ctx: click.Context, model: str | None, as_json: bool) -> None:
 @click.option("--epochs", help="Parted by commas.")
 @click.option("--train-rows", type=int, help="Rows a task.")
 @click.option("--test-rows", type=int, help="Rows a task of the score matrix.")
+@click.option("--general", multiple=True, help="Also measure this set of eval/ in the data folder (arc_easy, ...); repeatable.")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--triangle", is_flag=True, default=None, help="Measure only the tasks learnt so far.")
 @click.option("--model", help="Short name, hub id or folder.")

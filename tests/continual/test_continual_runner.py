@@ -316,3 +316,17 @@ def test_ray_gives_the_bytes_of_this_process(finished: tuple[Cell, Path], tmp_pa
     results = run_on_ray([cell, other], tmp_path, cpus=1, memory_gb=1)
     assert [result["name"] for result in results] == [cell.name, other.name]
     assert content(tmp_path, cell) == content(out, cell)
+
+
+def test_general_sets_are_measured_at_every_stage(model: str, tmp_path: Path) -> None:
+    questions = [{"query": f"{i} and", "choices": ["one", "two"], "gold": i % 2} for i in range(8)]
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "openbookqa.json").write_text(json.dumps(questions))
+    cell = tiny_world.cell(model, general=("openbookqa",), general_rows=4)
+    with pytest.raises(DataError, match="general set 'openbookqa' is read from a folder"):
+        run_sequence(cell, tmp_path / "grid")
+    result = run_sequence(cell, tmp_path / "grid", tmp_path)
+    assert [set(stage["general"]["openbookqa"]) for stage in result["stages"]] == [{"zero_shot", "in_context"}] * 3
+    rows = [stage["general"]["openbookqa"]["in_context"] for stage in result["stages"]]
+    assert [entry["mean"] for entry in result["general"]["in_context"]] == [sum(r) / 4 for r in rows]
+    assert "openbookqa/general" in result["data"]

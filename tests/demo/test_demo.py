@@ -121,4 +121,4 @@ def test_a_size_or_sequence_that_means_nothing_is_refused() -> None:
     with pytest.raises(IVError, match="size"):
         DemoConfig(size=0)
     with pytest.raises(IVError, match="untouched"):
-        DemoConfig(sequence=("capitalize",))
+        DemoConfig(sequence=("country-capital",))

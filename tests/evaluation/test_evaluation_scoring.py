@@ -170,6 +170,14 @@ def test_a_word_that_goes_on_is_not_the_answer(real):
         assert one.first_token
 
 
+def test_an_answer_may_have_to_end_its_line(real):
+    model, tokenizer = real
+    prompts, answers = ["one two one two one two one", "A: two\nA: two\nA: two\nA:"], [[" two"], [" two"]]
+    found = {ends: score(model, tokenizer, prompts, answers, exact=True, ends=ends) for ends in ("word", "line")}
+    assert [row[0].exact for row in found["word"]] == [True, True]
+    assert [row[0].exact for row in found["line"]] == [False, True]
+
+
 def test_a_model_with_more_outputs_than_the_tokenizer_has_tokens_can_be_scored(tokenizer):
     model = tiny.model("gpt2", vocab_size=tiny.VOCABULARY + 8)
     with torch.no_grad():

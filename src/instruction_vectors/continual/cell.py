@@ -41,6 +41,8 @@ class Cell:
         test_rows: rows a task of the score matrix.
         probes: shipped tasks that are not trained on (GP, IP, knowledge, instruction).
         probe_rows: rows a probe.
+        general: multiple-choice sets of `eval/` in the data folder (GP and IP on general ability); none by default.
+        general_rows: questions a set.
         triangle: measure only the tasks learnt so far (FWT is then not known).
         max_tokens: longest input; a longer one is cut in its middle.
         max_new_tokens: longest answer.
@@ -62,6 +64,8 @@ class Cell:
     test_rows: int = 40
     probes: tuple[str, ...] = PROBES
     probe_rows: int = 25
+    general: tuple[str, ...] = ()
+    general_rows: int = 60
     triangle: bool = False
     max_tokens: int = 512
     max_new_tokens: int = 128

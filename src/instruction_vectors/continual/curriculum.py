@@ -1,5 +1,6 @@
 """What a cell trains on and is measured on: rows drawn by seed, prompts within their budget, answers scored as published."""
 
+import hashlib
 import random
 import re
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
+from instruction_vectors.evaluation.general import GeneralSet
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.evaluation.text_metrics import code_literals, score_texts
@@ -55,6 +57,7 @@ class Curriculum:
     cell: Cell
     lessons: tuple[Lesson, ...]
     probes: tuple[Probe, ...]
+    general: tuple[GeneralSet, ...] = ()
 
     @classmethod
     def of(cls, cell: Cell, data_dir: Path | None) -> Self:
@@ -73,12 +76,15 @@ class Curriculum:
             Lesson(_drawn(s.train, cell.train_rows, cell.seed), _drawn(s.test, cell.test_rows, _TEST_SEED)) for s in sides
         )
         probes = tuple(Probe.of(load_task(name), cell.probe_rows, seed=_TEST_SEED) for name in cell.probes)
-        return cls(cell, lessons, tuple(replace(probe, shots=cell.shots) for probe in probes))
+        general = tuple(GeneralSet.read(name, _folder(cell, data_dir), cell.general_rows, cell.shots) for name in cell.general)
+        return cls(cell, lessons, tuple(replace(probe, shots=cell.shots) for probe in probes), general)
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of everything that is trained on or measured, by task and side."""
-        sides = {f"{x.name}/{side}": task for x in self.lessons for side, task in (("train", x.train), ("test", x.test))}
-        return {name: task.fingerprint for name, task in (sides | {f"{p.task.name}/probe": p.task for p in self.probes}).items()}
+        tasks = {f"{x.name}/{side}": task for x in self.lessons for side, task in (("train", x.train), ("test", x.test))}
+        tasks |= {f"{probe.task.name}/probe": probe.task for probe in self.probes}
+        general = {f"{each.name}/general": _digest(repr((each.questions, each.shots))) for each in self.general}
+        return {name: task.fingerprint for name, task in tasks.items()} | general
 
     def training_rows(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         """The lesson's rows as the trainer takes them; an answer that was cut is not taught to end there."""
@@ -135,9 +141,15 @@ class Curriculum:
 def _sides(cell: Cell, data_dir: Path | None) -> Sequence[Sides]:
     if cell.benchmark == "shipped":
         return [_halves(load_task(name), cell) for name in cell.sequence.split(",")]
+    benchmark = load_benchmark(cell.benchmark, _folder(cell, data_dir))
+    return [sides.without_seen() for sides in benchmark.sequence(cell.sequence)]
+
+
+def _folder(cell: Cell, data_dir: Path | None) -> Path:
     if data_dir is None:
-        raise DataError(f"benchmark {cell.benchmark!r} is read from a folder: give --data-dir, or set IV_DATA_DIR")
-    return [sides.without_seen() for sides in load_benchmark(cell.benchmark, data_dir).sequence(cell.sequence)]
+        what = f"benchmark {cell.benchmark!r}" if cell.benchmark != "shipped" else f"general set {cell.general[0]!r}"
+        raise DataError(f"{what} is read from a folder: give --data-dir, or set IV_DATA_DIR")
+    return data_dir
 
 
 def _halves(task: Task, cell: Cell) -> Sides:
@@ -154,6 +166,10 @@ def _drawn(task: Task, count: int, seed: int) -> Task:
 def _plain(name: str) -> str:
     """The name without the number of words to choose among: choosing of five is the same skill as of three."""
     return re.sub(r"-\d+$", "", name.replace("_", "-").lower())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:

@@ -20,14 +20,15 @@ from instruction_vectors.vectors.extraction import demonstrations, head_effects,
 from instruction_vectors.vectors.vector import InstructionVector
 
 Stage = dict[str, dict[str, Any]]
-"""Row-by-row results at one stage: `matrix` by trained task, `probes` by probe and form."""
+"""Row-by-row results at one stage: `matrix` by trained task, `probes` and `general` by set and form."""
 
 
 def measure_stage(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, curriculum: Curriculum, lessons: tuple[Lesson, ...], label: str
 ) -> Stage:
-    """The test rows of `lessons` and all probes."""
-    with track(f"Measuring {label}", len(lessons) + len(curriculum.probes), "task") as advance:
+    """The test rows of `lessons`, all probes, and the general sets."""
+    count = len(lessons) + len(curriculum.probes)
+    with track(f"Measuring {label}", count + len(curriculum.general), "task") as advance:
         matrix = {}
         for done, lesson in enumerate(lessons, start=1):
             matrix[lesson.name] = curriculum.measure(model, tokenizer, lesson)
@@ -36,7 +37,11 @@ def measure_stage(
         for done, probe in enumerate(curriculum.probes, start=len(lessons) + 1):
             probes[probe.task.name] = measure(model, tokenizer, probe)
             advance(done)
-    return {"matrix": matrix, "probes": probes}
+        general = {}
+        for done, each in enumerate(curriculum.general, start=count + 1):
+            general[each.name] = each.measure(model, tokenizer)
+            advance(done)
+    return {"matrix": matrix, "probes": probes, **({"general": general} if general else {})}
 
 
 class Preparation:

@@ -16,13 +16,14 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
 
     Args:
         tasks: the sequence.
-        stages: row-by-row results of M0 and after each task: `matrix` by task, `probes` by probe and form.
+        stages: row-by-row results of M0 and after each task: `matrix` by task, `probes` and `general` by set and form.
         seed: of the bootstrap over tasks and rows.
 
     Returns:
         `matrix` (N + 1 rows), `ap`, `fp`, `forget`, `bwt`, `fwt` (None for a lower triangle), and for each form
         (`in_context` is IP, `zero_shot` GP) a list over stages: `{"mean", "low", "high"}`, and its change against M0 with
-        an interval over the same rows. `counted` names the probes that count for each form (see `counted`).
+        an interval over the same rows; the same of the general sets under `general`. `counted` names the probes that count
+        for each form (see `counted`).
     """
     matrix = ScoreMatrix.of(tasks, [{name: _mean(rows) for name, rows in stage["matrix"].items()} for stage in stages])
     last = len(tasks)
@@ -37,6 +38,7 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
         "fwt": _or_none(matrix),
         "counted": {form: counted(stages[0], form) for form in FORMS},
         "forms": {form: _over_stages(form, stages, seed) for form in FORMS},
+        "general": {form: _over_stages(form, stages, seed, "general") for form in ("zero_shot", "in_context")},
     }
 
 
@@ -52,8 +54,8 @@ def counted(base: dict[str, dict[str, Any]], form: str, *, floor: float = 0.05) 
     return [name for name, scores in rows.items() if _mean(scores) > floor]
 
 
-def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: int) -> list[dict[str, Any]]:
-    groups = [[rows[form] for rows in stage["probes"].values() if form in rows] for stage in stages]
+def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: int, sets: str = "probes") -> list[dict[str, Any]]:
+    groups = [[rows[form] for rows in stage.get(sets, {}).values() if form in rows] for stage in stages]
     if not groups[0]:
         return []
     return [
