@@ -37,7 +37,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--size", default=1.0, show_default=True, help="How large; 1.0 takes about a quarter of an hour on two slow cores.")
+@click.option("--size", default=1.0, show_default=True, help="How large; 1.0 takes about ten minutes on two cores.")
 @click.option("--seed", default=0, show_default=True, help="What every draw depends on.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print results.json to standard output.")

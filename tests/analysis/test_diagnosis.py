@@ -1,6 +1,7 @@
 """The whole diagnosis on tiny models: measured rows against slow ones, judged rungs by hand, outputs."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -163,6 +164,8 @@ def test_a_diagnosis_can_be_repeated_and_written(found, tmp_path):
 
 def test_the_words_name_every_task_and_verdict(found):
     text = markdown(found)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     for name, each in found.tasks.items():
         assert f"| {name} | **{each.verdict.name}** |" in text
     assert "smallest drop" in " ".join(sentences(found))

@@ -39,6 +39,8 @@ def text(table):
 
 def test_the_tables_hold_the_numbers():
     verdict = text(tables.verdicts(RESULTS))[0]
+    for table in (tables.verdicts(RESULTS), tables.repairs(RESULTS), tables.conditions(RESULTS)):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
     assert verdict[:5] == [NAME, "suppressed", "0.90 [0.80, 1.00]", "0.20 [0.10, 0.30]", "+0.70 [+0.60, +0.80]"]
     assert text(tables.repairs(RESULTS)) == [
         [NAME, "few-shot", "0.80 [0.70, 0.90]", "0.97 [0.87, 1.07]", "0.88", "–", "1 of 2", "yes"]

@@ -115,6 +115,7 @@ def _verdicts(diagnosis: Diagnosis) -> str:
         "instruction form",
         "drop",
         "drop of knowledge",
+        "few-shot, written",
         "drop of few-shot",
         "smallest visible",
         "why",

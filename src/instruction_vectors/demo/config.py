@@ -37,7 +37,7 @@ UNTOUCHED = (
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """The demo's settings; `size` is the dial (1.0 takes about a quarter of an hour on two slow cores).
+    """The demo's settings; `size` is the dial (1.0 takes about ten minutes on two cores).
 
     Everything counted in rows or prompts grows with `size`; tasks, heads, learning rate and epochs do not.
     """

@@ -31,6 +31,7 @@ def verdicts(results: Mapping[str, Any]) -> Table | None:
         "drop of knowledge",
         "drop of few-shot, written",
         "smallest visible drop",
+        "verdict on few-shot, written",
         "why",
     ]
     remark = (
