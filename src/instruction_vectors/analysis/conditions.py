@@ -9,8 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.analysis.plan import Subject
 from instruction_vectors.analysis.steering import Intervention
-from instruction_vectors.evaluation.scoring import Edit, chance_corrected, rank, score
-from instruction_vectors.tasks.prompts import PLAIN, bare, draw_shots, instructed
+from instruction_vectors.evaluation.abilities import ranked_right
+from instruction_vectors.evaluation.scoring import Edit, score
+from instruction_vectors.tasks.prompts import PLAIN, bare, instructed
 from instruction_vectors.tasks.task import Example, Task
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -49,8 +50,7 @@ def ask(
             asked.append((name, row))
     results: dict[str, list[float]] = {name: [] for name in conditions}
     for (name, row), scores in zip(asked, score(model, tokenizer, texts, answers, edit=edits), strict=True):
-        choices = subject.task.choices(row)
-        results[name].append(chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices)))
+        results[name].append(ranked_right(subject.task, row, scores))
     return results
 
 
@@ -72,12 +72,6 @@ def _prompt(task: Task, row: Example, number: int, condition: Condition) -> str:
         return bare(row).text
     shots = condition.shots[number % len(condition.shots)] if condition.shots else ()
     return instructed(task, row, shots=shots).text
-
-
-def shot_sets(subject: Subject) -> list[tuple[Example, ...]]:
-    """The sets of shots of a task's few-shot measure."""
-    probe = subject.probe
-    return [draw_shots(probe.demonstrations, probe.shots, seed=f"probe/{k}") for k in range(probe.contexts)]
 
 
 def shuffled(shots: Sequence[Example]) -> tuple[Example, ...]:

@@ -5,16 +5,16 @@ from contextlib import contextmanager
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from instruction_vectors.analysis.pair import Pair
+from instruction_vectors.models.adapters import scaled, scaled_layers
 from instruction_vectors.models.anatomy import unwrap
 
 
 def can_turn(pair: Pair) -> bool:
     """Whether the fine-tune can be turned down: whole weights can, and adapters that scale what they add (LoRA)."""
-    return not isinstance(pair.tuned_model, PeftModel) or bool(_scaled_layers(pair.tuned_model))
+    return not isinstance(pair.tuned_model, PeftModel) or bool(scaled_layers(pair.tuned_model))
 
 
 @contextmanager
@@ -25,25 +25,12 @@ def turned_down(pair: Pair, keep: float) -> Iterator[nn.Module]:
     a second copy of the tuned weights meanwhile.
     """
     if isinstance(pair.tuned_model, PeftModel):
-        with _scaled(pair.tuned_model, keep):
+        with scaled(pair.tuned_model, keep):
             yield pair.tuned_model
         return
     assert pair.base_model is not None
     with _mixed(pair.base_model, pair.tuned_model, keep):
         yield pair.tuned_model
-
-
-@contextmanager
-def _scaled(model: nn.Module, keep: float) -> Iterator[None]:
-    before = [(layer, dict(layer.scaling)) for layer in _scaled_layers(model)]
-    for layer, scaling in before:
-        for name, value in scaling.items():
-            layer.scaling[name] = value * keep
-    try:
-        yield
-    finally:
-        for layer, scaling in before:
-            layer.scaling.update(scaling)
 
 
 @contextmanager
@@ -59,7 +46,3 @@ def _mixed(base: nn.Module, tuned: nn.Module, keep: float) -> Iterator[None]:
     finally:
         for name, weight in weights.items():
             weight.copy_(saved[name])
-
-
-def _scaled_layers(model: nn.Module) -> list[BaseTunerLayer]:
-    return [m for m in model.modules() if isinstance(m, BaseTunerLayer) and isinstance(getattr(m, "scaling", None), dict)]

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.analysis.conditions import Condition, ask, shot_sets, shuffled, write_out
+from instruction_vectors.analysis.conditions import Condition, ask, shuffled, write_out
 from instruction_vectors.analysis.contrast import contrast, level, share
 from instruction_vectors.analysis.dial import can_turn, turned_down
 from instruction_vectors.analysis.extracted import Vectors
@@ -62,7 +62,7 @@ class Tools:
         for label, vector in (("base", first), ("tuned", second)):
             asked[f"x+iv({label})"] = Condition("x", vector, self.scale)
             asked[f"x+c+iv({label})"] = Condition("x+c", vector, self.scale)
-        asked["few-shot"] = Condition("few-shot", shots=shot_sets(self.subjects[name]))
+        asked["few-shot"] = Condition("few-shot", shots=self.subjects[name].probe.shot_sets())
         if self.last is not None:
             asked["x+c-iv(last)"] = Condition("x+c", self.last, -self.scale)
         return asked
@@ -70,7 +70,7 @@ class Tools:
     def controls(self, name: str, seed: int) -> dict[str, Condition]:
         """Conditions that only tell what a repair's form would do."""
         other = other_of(name, list(self.subjects))
-        own, theirs = (shot_sets(self.subjects[which]) for which in (name, other))
+        own, theirs = (self.subjects[which].probe.shot_sets() for which in (name, other))
         added = (self.base.by_task[other], self.base.random(name, seed), self.base.mean)
         asked = {label: Condition("x+c", v, self.scale) for label, v in zip(ADDED.controls, added, strict=True)}
         for label, shots in zip(PROMPTED.controls, (theirs, [shuffled(s) for s in own]), strict=True):
@@ -82,7 +82,7 @@ class Tools:
 
     def written(self, name: str, seed: int, *, controls: bool) -> dict[str, Condition]:
         """Vectors in few-shot prompts, whose answers are written out; the controls only where asked for."""
-        shots, other = shot_sets(self.subjects[name]), other_of(name, list(self.subjects))
+        shots, other = self.subjects[name].probe.shot_sets(), other_of(name, list(self.subjects))
         added = (self.base.by_task[name], self.base.by_task[other], self.base.random(name, seed), self.base.mean)
         asked = {label: Condition("few-shot", v, self.scale, shots) for label, v in zip(WRITTEN, added, strict=True)}
         if self.last is not None:
@@ -100,7 +100,7 @@ def dialled(
     Instructed zero-shot prompts, answers ranked; or few-shot prompts, answers `written` out.
     """
     lead = "few-shot, " if written else ""
-    asked = {"it": Condition("few-shot", shots=shot_sets(subject)) if written else Condition()}
+    asked = {"it": Condition("few-shot", shots=subject.probe.shot_sets()) if written else Condition()}
     answer = write_out if written else ask
 
     def rows(model: nn.Module) -> list[float]:

@@ -11,11 +11,9 @@ from instruction_vectors.analysis.contrast import contrast, level, standard_erro
 from instruction_vectors.analysis.plan import Subject
 from instruction_vectors.analysis.verdict import Rules
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.abilities import FORMS, Form, Rows, measure
+from instruction_vectors.evaluation.abilities import FORMS, RANKED, Form, Rows, measure
 from instruction_vectors.evaluation.knowledge import Estimate, Split, split_drop
 from instruction_vectors.evaluation.statistics import minimum_detectable_effect
-
-RANKED: tuple[Form, ...] = ("knowledge", "instruction")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, paired_differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +49,5 @@ def _break(ability: str, tasks: Sequence[str], stages: Sequence[Sequence[Sequenc
 
 
 def _change(stage: Sequence[Sequence[float]], start: Sequence[Sequence[float]], seed: int) -> tuple[float, float, float]:
-    rows = [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(stage, start, strict=True)]
+    rows = paired_differences(stage, start)
     return mean_of_means(rows), *bootstrap_interval(rows, seed=seed)

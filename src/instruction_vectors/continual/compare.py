@@ -5,7 +5,7 @@ from typing import Any
 
 from instruction_vectors.continual.summary import counted
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, ratio, sign_flip_test
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, paired_differences, ratio, sign_flip_test
 
 Result = dict[str, Any]
 Rows = list[list[list[float]]]
@@ -49,7 +49,7 @@ def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[s
     if not all(counted(result["stages"][0], form) for result in plain):
         return {"share": None, "note": "M0 is at its floor on every task: nothing can be forgotten there"}
     loss = [
-        _differences(_probes(result, 0, form), _probes(result, -1, form)) for result in plain
+        paired_differences(_probes(result, 0, form), _probes(result, -1, form)) for result in plain
     ]  # positive where plain training lost
     gain = _paired(plain, other, lambda result: _probes(result, -1, form))
     interval = bootstrap_interval(loss)
@@ -74,11 +74,7 @@ def _learnt(result: Result) -> list[list[float]]:
 
 
 def _paired(plain: Sequence[Result], other: Sequence[Result], rows: Callable[[Result], list[list[float]]]) -> Rows:
-    return [_differences(rows(b), rows(a)) for a, b in zip(plain, other, strict=True)]
-
-
-def _differences(first: list[list[float]], second: list[list[float]]) -> list[list[float]]:
-    return [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(first, second, strict=True)]
+    return [paired_differences(rows(b), rows(a)) for a, b in zip(plain, other, strict=True)]
 
 
 def _matched(plain: Sequence[Result], other: Sequence[Result]) -> tuple[list[Result], list[Result]]:

@@ -1,7 +1,6 @@
 """What cells share, made once from the original model: the vectors of the sequence's tasks and how M0 does on everything."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -16,6 +15,8 @@ from instruction_vectors.files import write_atomic
 from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.progress import track
 from instruction_vectors.tasks.layout import template_of
+from instruction_vectors.tasks.prompts import Template
+from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance, top_heads
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -42,6 +43,24 @@ def measure_stage(
             general[each.name] = each.measure(model, tokenizer)
             advance(done)
     return {"matrix": matrix, "probes": probes, **({"general": general} if general else {})}
+
+
+def kept_means(
+    ledger: Ledger, name: str, model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: Task, *,
+    prompts: int, shots: int, template: Template, seed: int,
+) -> Tensor:  # fmt: skip
+    """Mean head outputs of a task's demonstrations `[layer, head, head_dim]`: computed once, kept beside the ledger's steps."""
+    path = ledger.folder / "means" / f"{name}.safetensors"
+
+    def compute() -> str:
+        contexts = -(-prompts // 5)
+        built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, template=template, seed=seed)
+        means = mean_head_outputs(model, tokenizer, [text for text, _ in built])
+        write_atomic(path, safetensors.torch.save({"means": means}))
+        return path.name
+
+    ledger.step(f"means/{name}", compute)
+    return safetensors.torch.load_file(path)["means"]
 
 
 class Preparation:
@@ -89,23 +108,14 @@ class Preparation:
         fingerprint = model_fingerprint(self.model)
         return {name: self._vector(task, means[name], heads, fingerprint) for name, task in tasks.items()}
 
-    def _means(self, name: str, task: Any) -> Tensor:
+    def _means(self, name: str, task: Task) -> Tensor:
         cell = self.curriculum.cell
-        path: Path = self.ledger.folder / "means" / f"{name}.safetensors"
+        return kept_means(
+            self.ledger, name, self.model, self.tokenizer, task, prompts=cell.mean_prompts, shots=cell.shots,
+            template=template_of(task), seed=cell.seed,
+        )  # fmt: skip
 
-        def compute() -> str:
-            built = demonstrations(
-                task, prompts=cell.mean_prompts, shots=cell.shots, contexts=-(-cell.mean_prompts // 5),
-                template=template_of(task), seed=cell.seed,
-            )  # fmt: skip
-            means = mean_head_outputs(self.model, self.tokenizer, [text for text, _ in built])
-            write_atomic(path, safetensors.torch.save({"means": means}))
-            return path.name
-
-        self.ledger.step(f"means/{name}", compute)
-        return safetensors.torch.load_file(path)["means"]
-
-    def _effects(self, name: str, task: Any, means: Tensor) -> Tensor:
+    def _effects(self, name: str, task: Task, means: Tensor) -> Tensor:
         cell = self.curriculum.cell
         effects = self.ledger.step(
             f"effects/{name}",
@@ -116,7 +126,7 @@ class Preparation:
         )  # fmt: skip
         return torch.tensor(effects)
 
-    def _vector(self, task: Any, means: Tensor, heads: Any, fingerprint: str) -> InstructionVector:
+    def _vector(self, task: Task, means: Tensor, heads: Any, fingerprint: str) -> InstructionVector:
         cell = self.curriculum.cell
         metadata = provenance(
             self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots, seed=cell.seed

@@ -6,7 +6,7 @@ from typing import Any
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import FORMS
 from instruction_vectors.evaluation.continual_metrics import ScoreMatrix
-from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, proportion_interval
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, paired_differences, proportion_interval
 
 Rows = Sequence[Sequence[float]]
 
@@ -33,7 +33,7 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
         "matrix": [[None if score != score else score for score in row] for row in matrix.scores],
         "ap": _with_interval(learnt, seed),
         "fp": _with_interval(kept, seed),
-        "forget": _with_interval(_paired(learnt, kept), seed),
+        "forget": _with_interval(paired_differences(learnt, kept), seed),
         "bwt": matrix.bwt,
         "fwt": _or_none(matrix),
         "counted": {form: counted(stages[0], form) for form in FORMS},
@@ -59,7 +59,11 @@ def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: i
     if not groups[0]:
         return []
     return [
-        {**_with_interval(group, seed), "n": sum(map(len, group)), "change": _with_interval(_paired(group, groups[0]), seed)}
+        {
+            **_with_interval(group, seed),
+            "n": sum(map(len, group)),
+            "change": _with_interval(paired_differences(group, groups[0]), seed),
+        }
         for group in groups
     ]
 
@@ -67,10 +71,6 @@ def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: i
 def _with_interval(groups: Rows, seed: int) -> dict[str, float]:
     low, high = bootstrap_interval(groups, seed=seed)
     return {"mean": mean_of_means(groups), "low": low, "high": high}
-
-
-def _paired(first: Rows, second: Rows) -> list[list[float]]:
-    return [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(first, second, strict=True)]
 
 
 def _mean(rows: Sequence[float]) -> float:

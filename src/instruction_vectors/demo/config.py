@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from instruction_vectors.continual.cell import LINKED_PROBES
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -24,15 +25,6 @@ STEERED = (
     "animal-or-object",
 )
 SEQUENCE = ("english-french", "verb-v-adjective-3", "sentiment-word")
-UNTOUCHED = (
-    "country-capital",
-    "country-continent",
-    "present-past",
-    "singular-plural",
-    "animal-or-object",
-    "fruit-or-vegetable",
-)
-"""Tasks with a knowledge form, so that every measure stands on the same tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class DemoConfig:
     model: str = "smollm2-135m-instruct"
     steered: tuple[str, ...] = STEERED
     sequence: tuple[str, ...] = SEQUENCE
-    untouched: tuple[str, ...] = UNTOUCHED
+    untouched: tuple[str, ...] = LINKED_PROBES
     heads: int = 10
     shots: int = 5
     scales: tuple[float, ...] = (1.0, 1.5, 2.0)

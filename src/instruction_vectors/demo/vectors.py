@@ -1,10 +1,8 @@
 """First half of the demo: causal heads, instruction vectors, and what they do."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -12,14 +10,14 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.analysis.heads import strongest
 from instruction_vectors.analysis.steering import Intervention, steering
 from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.continual.preparation import kept_means
 from instruction_vectors.demo.config import DemoConfig
 from instruction_vectors.evaluation.scoring import score_prompts
-from instruction_vectors.files import write_atomic
 from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import Task, load_task
 from instruction_vectors.tasks.prompts import PLAIN, Template, instructed
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance
+from instruction_vectors.vectors.extraction import head_effects, provenance
 from instruction_vectors.vectors.vector import InstructionVector
 
 
@@ -136,19 +134,11 @@ class VectorPhase:
         return sum(accuracy) / len(accuracy)
 
     def _mean_heads(self, name: str, train: Task) -> Tensor:
-        path: Path = self.ledger.folder / "means" / f"{name}.safetensors"
-
-        def compute() -> str:
-            built = demonstrations(
-                train, prompts=self.config.mean_prompts, shots=self.config.shots, contexts=-(-self.config.mean_prompts // 5),
-                seed=self.config.seed,
-            )  # fmt: skip
-            means = mean_head_outputs(self.model, self.tokenizer, [text for text, _ in built])
-            write_atomic(path, safetensors.torch.save({"means": means}))
-            return path.name
-
-        self.ledger.step(f"means/{name}", compute)
-        return safetensors.torch.load_file(path)["means"]
+        config = self.config
+        return kept_means(
+            self.ledger, name, self.model, self.tokenizer, train, prompts=config.mean_prompts, shots=config.shots,
+            template=PLAIN, seed=config.seed,
+        )  # fmt: skip
 
 
 def _seed(seed: int, name: str) -> int:

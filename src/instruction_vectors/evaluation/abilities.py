@@ -37,6 +37,10 @@ class Probe:
     shots: int = 5
     contexts: int = 2
 
+    def shot_sets(self) -> list[tuple[Example, ...]]:
+        """The sets of shots that the queries share in turn."""
+        return [draw_shots(self.demonstrations, self.shots, seed=f"probe/{k}") for k in range(self.contexts)]
+
     @classmethod
     def of(cls, task: Task, rows: int, *, seed: int = 0, reserve: int = 30) -> "Probe":
         """The first `rows` rows of a seeded split, and the next `reserve` as demonstrations."""
@@ -59,21 +63,21 @@ def measure(
     rank classification over the same options (raw log-likelihood sums), chance-corrected, `(hit - chance)/(1 - chance)`,
     for the bare cloze and the instructed prompt of the same rows; left out where a task has no cloze.
     """
-    parts = [_Part.of(probe, form, template) for form in forms if probe.task.knowledge or form not in _RANKED]
+    parts = [_Part.of(probe, form, template) for form in forms if probe.task.knowledge or form not in RANKED]
     # One call for all forms: a prompt that two of them ask about is computed once.
     scored = score(
         model,
         tokenizer,
         [text for part in parts for text in part.texts],
         [row for part in parts for row in part.answers],
-        exact=[part.form not in _RANKED for part in parts for _ in part.texts],
+        exact=[part.form not in RANKED for part in parts for _ in part.texts],
         edit=edit,
     )
     remaining = iter(scored)
     return {part.form: [part.judge(row, next(remaining)) for row in probe.queries] for part in parts}
 
 
-_RANKED: tuple[Form, ...] = ("knowledge", "instruction")
+RANKED: tuple[Form, ...] = ("knowledge", "instruction")
 """Forms measured by rank classification over options; the others by what greedy decoding writes."""
 
 
@@ -89,17 +93,22 @@ class _Part:
     @classmethod
     def of(cls, probe: Probe, form: Form, template: Template) -> "_Part":
         prompts = _prompts(probe, form, template)
-        if form not in _RANKED:
+        if form not in RANKED:
             return cls(form, [p.text for p in prompts], [[p.target] for p in prompts], _written)
         # The cloze continues after a space whatever the template of the instructed form is.
         lead = " " if form == "knowledge" else template.answer("")
 
         def judge(row: Example, scores: Sequence[Score]) -> float:
-            choices = probe.task.choices(row)
-            return chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices))
+            return ranked_right(probe.task, row, scores)
 
         options = [[f"{lead}{option}" for option in probe.task.choices(row)] for row in probe.queries]
         return cls(form, [p.text for p in prompts], options, judge)
+
+
+def ranked_right(task: Task, row: Example, scores: Sequence[Score]) -> float:
+    """Chance-corrected: 1 where the likeliest of the row's choices is its output, else `-chance/(1 - chance)`."""
+    choices = task.choices(row)
+    return chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices))
 
 
 def _written(_: Example, scores: Sequence[Score]) -> float:
@@ -111,7 +120,7 @@ def _prompts(probe: Probe, form: Form, template: Template) -> list[Prompt]:
         return [cloze(probe.task, row) for row in probe.queries]
     if form != "in_context":
         return [instructed(probe.task, row, template=template) for row in probe.queries]
-    contexts = [draw_shots(probe.demonstrations, probe.shots, seed=f"probe/{k}") for k in range(probe.contexts)]
+    contexts = probe.shot_sets()
     return [
         instructed(probe.task, row, shots=contexts[i % probe.contexts], template=template) for i, row in enumerate(probe.queries)
     ]

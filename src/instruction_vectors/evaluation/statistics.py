@@ -29,6 +29,11 @@ def mean_of_means(groups: Nested) -> float:
     return float(np.mean([mean_of_means(group) for group in groups]))  # type: ignore[arg-type]
 
 
+def paired_differences(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> list[list[float]]:
+    """First minus second, row by row, of tasks of rows."""
+    return [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(first, second, strict=True)]
+
+
 def bootstrap_interval(groups: Nested, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Hierarchical percentile bootstrap of `mean_of_means`: seeds are redrawn, then tasks within each, then their rows.
 

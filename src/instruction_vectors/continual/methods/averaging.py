@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 
 from instruction_vectors.continual.method import Method
+from instruction_vectors.models.adapters import scaled
 
 
 class Averaging(Method):
@@ -24,11 +24,5 @@ class Averaging(Method):
     @contextmanager
     def evaluating(self) -> Iterator[PeftModel]:
         """The model with its change scaled down."""
-        scalings = [(m.scaling, dict(m.scaling)) for m in self.model.modules() if isinstance(m, LoraLayer)]
-        for scaling, before in scalings:
-            scaling.update({name: value * (1 - self.share) for name, value in before.items()})
-        try:
+        with scaled(self.model, 1 - self.share):
             yield self.model
-        finally:
-            for scaling, before in scalings:
-                scaling.update(before)
