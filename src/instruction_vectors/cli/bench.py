@@ -1,0 +1,151 @@
+"""`iv bench`: grids of task sequences, methods and guidance."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from instruction_vectors.cli.screen import quiet
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="YAML with the same names as these flags, and any other setting of a cell.",
+)
+@click.option("--benchmark", help="func, long, trace, superni, or shipped (the package's own tasks).")
+@click.option(
+    "--sequence", multiple=True, help="Order of the benchmark; with shipped, task names parted by commas. May be repeated."
+)
+@click.option("--methods", help="Parted by commas; sequential by default.")
+@click.option("--guided", type=click.Choice(["no", "yes", "both"]), help="Without guidance, with it, or each method both ways.")
+@click.option("--guides", help="Guidance and its controls by name, in place of --guided: none,iv,plain_kl,random,...")
+@click.option("--seeds", help="Parted by commas.")
+@click.option("--learning-rates", help="Parted by commas.")
+@click.option("--epochs", help="Parted by commas.")
+@click.option("--train-rows", type=int, help="Rows a task.")
+@click.option("--test-rows", type=int, help="Rows a task of the score matrix.")
+@click.option("--general", multiple=True, help="Also measure this set of eval/ in the data folder (arc_easy, ...); repeatable.")
+@click.option("--batch-size", type=int, help="Rows a step.")
+@click.option("--triangle", is_flag=True, default=None, help="Measure only the tasks learnt so far.")
+@click.option("--model", help="Short name, hub id or folder.")
+@click.option(
+    "--data-dir", envvar="IV_DATA_DIR", type=click.Path(file_okay=False, path_type=Path), help="Where benchmarks are read from."
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/bench"), show_default=True)
+@click.option("--list-cells", is_flag=True, help="Print the cells' names and stop.")
+@click.option("--cell", "only", help="Run this cell only (SLURM: one job a cell).")
+@click.option("--ray", "on_ray", is_flag=True, help="Run the cells on a local Ray cluster.")
+@click.option("--ray-address", help="Run the cells on this Ray cluster.")
+@click.option("--cpus", default=2.0, show_default=True, help="On Ray: processors a cell.")
+@click.option("--gpus", default=0.0, show_default=True, help="On Ray: accelerators a cell.")
+@click.option("--memory-gb", default=4.0, show_default=True, help="On Ray: memory a cell.")
+@click.option("--watch", is_flag=True, help="Show how far the grid is, until it is finished; runs nothing.")
+@click.option(
+    "--replay",
+    "replayed",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Run the cell of this result.json again and compare.",
+)
+@click.option(
+    "--bisect",
+    "bisected",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Which task of this result.json's sequence broke what.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    /,
+    out: Path,
+    data_dir: Path | None,
+    list_cells: bool,
+    only: str | None,
+    on_ray: bool,
+    ray_address: str | None,
+    cpus: float,
+    gpus: float,
+    memory_gb: float,
+    watch: bool,
+    replayed: Path | None,
+    bisected: Path | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Task sequences under many methods, guided or not: a grid of cells, each resumable.
+
+    Finished cells are never run again; a cell that was stopped goes on from its last finished step. With --replay the
+    exit status is 1 if a number differs.
+
+    \b
+    Example:
+      iv bench --benchmark shipped --sequence english-french,sentiment-word --guided both --train-rows 100
+      iv bench --benchmark func --sequence A --methods sequential,olora,ewc --guided both --seeds 0,1,2 --data-dir data
+    """
+    quiet()
+    from instruction_vectors.continual import bench as grids
+
+    if bisected:
+        _bisect(bisected, as_json)
+        return
+    if replayed:
+        from instruction_vectors.continual.replay import replay
+
+        different = replay(replayed, out / "replay", data_dir)
+        click.echo(json.dumps({"different": different}) if as_json else ", ".join(different) or "the same numbers")
+        ctx.exit(1 if different else 0)
+    cells = grids.cells_of(_bench_settings(flags))
+    if list_cells:
+        click.echo("\n".join(cell.name for cell in cells))
+        return
+    if only:
+        cells = [cell for cell in cells if cell.name == only]
+        if not cells:
+            raise click.BadParameter(f"no cell {only!r}; --list-cells names them", param_hint="--cell")
+    if watch:
+        grids.watch(cells, out)
+        return
+    if on_ray or ray_address:
+        from instruction_vectors.continual.ray_grid import run_on_ray
+
+        results = run_on_ray(cells, out, data_dir, address=ray_address, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
+    else:
+        from instruction_vectors.continual.grid import run_grid
+
+        results = run_grid(cells, out, data_dir)
+    click.echo(json.dumps(results) if as_json else "\n".join(str(out / "cells" / cell.name / "result.json") for cell in cells))
+
+
+def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    from instruction_vectors.continual.bench import AXES, read_settings
+
+    guided = {"no": ["none"], "yes": ["iv"], "both": ["none", "iv"], None: None}[flags.pop("guided")]
+    path = flags.pop("config")
+    settings: dict[str, Any] = read_settings(path) if path else {}
+    batch = flags.pop("batch_size")
+    for name, value in flags.items():
+        if value is not None and value != ():
+            settings[name] = value.split(",") if name in AXES else value
+    if guided is not None:
+        settings["guides"] = guided
+    if batch is not None:
+        settings["stage"] = {**settings.get("stage", {}), "batch_size": batch}
+    return settings
+
+
+def _bisect(path: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from instruction_vectors.continual.bisect import bisect
+    from instruction_vectors.files import read_json
+
+    breaks = bisect(read_json(path))
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in breaks]))
+        return
+    for each in breaks:
+        change = f"{each.drop:+.2f} [{each.low:+.2f}, {each.high:+.2f}]"
+        click.echo(f"{each.ability}: {change}, {'not broken' if each.after is None else f'broken by {each.after}'}")
