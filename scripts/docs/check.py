@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shown import Shown, files, in_help, on_page
+from shown import Shown, files, in_help, in_notebook, on_page
 
 from instruction_vectors.cli import main as iv
 
@@ -55,7 +55,8 @@ def build() -> list[str]:
 def everything() -> list[Shown]:
     """All that is shown, in the order in which it runs."""
     pages = [shown for page in TABLE["pages"] for shown in on_page(ROOT / page, page)]
-    return pages + in_help(iv)
+    notebooks = [in_notebook(ROOT / name, name) for name in TABLE["notebooks"]]
+    return pages + notebooks + in_help(iv)
 
 
 def stale(shown: list[Shown]) -> list[str]:

@@ -1,5 +1,6 @@
-"""What the documentation shows to be run: code blocks of pages, and the examples of every `--help`."""
+"""What the documentation shows to be run: code blocks of pages, notebooks, and the examples of every `--help`."""
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ def on_page(page: Path, where: str) -> list[Shown]:
         before = block.language
     whole = Shown(where, "python", "\n".join(script), tuple(prints))
     return [whole if each.name == "python" else each for each in shown]
+
+
+def in_notebook(notebook: Path, where: str) -> Shown:
+    """A notebook's code cells as one script."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return Shown(where, "python", "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
 
 
 def command(line: str) -> str:

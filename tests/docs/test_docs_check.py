@@ -1,6 +1,9 @@
 """`make docs-check` sees everything shown, says what it does not run, and fails on what does not work."""
 
+import json
+
 import check
+import notebooks
 import pytest
 import shown
 
@@ -55,6 +58,29 @@ def test_commands_scripts_files_and_outputs_of_a_page(page):
     assert script.text == "x = 1\n\nprint(x + 1)\n"
     assert script.prints == ("not printed by bash", "2")
     assert shown.files(page) == {"rows.json": "{}\n"}
+
+
+def test_the_code_of_a_notebook_is_one_script_and_its_page_shows_words_code_and_the_file(tmp_path):
+    cells = [
+        {"cell_type": "markdown", "source": ["# Name\n", "\n", "See [the other](b.ipynb)."]},
+        {"cell_type": "code", "source": ["x = 1\n", "y = 2"], "outputs": []},
+        {"cell_type": "code", "source": ["print(x + y)"], "outputs": []},
+    ]
+    (path := tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert shown.in_notebook(path, "a").text == "x = 1\ny = 2\n\nprint(x + y)"
+    page = notebooks.page(path)
+    assert page.startswith('# Name\n\n<a href="a.ipynb" download>')
+    assert "See [the other](b.md)." in page
+    assert "```python\nx = 1\ny = 2\n```" in page
+
+
+@pytest.mark.parametrize("path", sorted(check.ROOT.glob("docs/notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_clean_and_run_by_the_check(path):
+    book = json.loads(path.read_text(encoding="utf-8"))
+    assert str(path.relative_to(check.ROOT)) in check.TABLE["notebooks"]
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert not [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None]
 
 
 def test_every_verb_with_an_example_is_seen():

@@ -55,7 +55,8 @@ def test_every_public_name_is_in_the_reference(docs):
 def test_every_page_is_in_the_navigation(docs):
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"[\w/-]+\.md", text.partition("\nnav:")[2]))
-    assert listed == {str(page.relative_to(docs)) for page in docs.rglob("*.md")}
+    pages = [*docs.rglob("*.md"), *(notebook.with_suffix(".md") for notebook in docs.rglob("*.ipynb"))]
+    assert listed == {str(page.relative_to(docs)) for page in pages}
 
 
 def test_every_method_has_a_row_in_reproducibility_with_its_source(docs):
