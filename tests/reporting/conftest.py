@@ -214,7 +214,7 @@ def hostile() -> dict[str, Any]:
     return results
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_results() -> Callable[..., dict[str, Any]]:
     return synthetic
 

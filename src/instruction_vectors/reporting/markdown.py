@@ -8,6 +8,7 @@ from typing import Any
 
 from . import findings, tables
 from .tables import Cell, Table
+from .tables.main import main_tables
 from .values import printable
 
 _SPECIAL = re.compile(r"[\\`*|~#$]|\](?=[(\[:])|(?<!\w)_|_(?!\w)")
@@ -24,21 +25,7 @@ def write_markdown(results: Mapping[str, Any]) -> str:
     parts.append(escape(findings.subject(results)))
     if headline := findings.headline(results):
         parts.append("\n".join(f"- {escape(sentence)}" for sentence in headline))
-    found = [
-        tables.cells(results),
-        tables.course(results),
-        tables.stages(results),
-        *tables.matrices(results),
-        tables.continual(results),
-        tables.steering(results, "steering"),
-        _renamed(tables.steering(results, "steering_chat"), "First answer token, chat template"),
-        tables.hypothesis(results),
-        tables.recovered(results),
-        tables.heads(results),
-        tables.summary(results),
-        tables.seconds(results),
-    ]
-    parts.extend(markdown_table(table) for table in found if table)
+    parts.extend(markdown_table(table) for table in main_tables(results))
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,10 +35,6 @@ def write_summary(results: Mapping[str, Any]) -> str:
     parts = ["\n".join(f"- {escape(sentence)}" for sentence in findings.headline(results))]
     parts.extend(markdown_table(table) for table in (tables.stages(results), tables.steering(results, "steering")) if table)
     return "\n\n".join(parts) + "\n"
-
-
-def _renamed(table: Table | None, caption: str) -> Table | None:
-    return Table(caption, table.columns, table.rows, table.remark) if table else None
 
 
 def escape(content: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
@@ -26,8 +27,8 @@ _INTERVAL = re.compile(r" \[([^\s\[\],]+), ([^\s\[\],]+)\]")
 _TEMPLATES = files(__package__) / "templates"
 
 
-def render_html(results: Mapping[str, Any]) -> str:
-    """The report as one HTML string.
+def render_html(results: Mapping[str, Any], raw: Sequence[str] = ()) -> str:
+    """The report as one HTML string; ``raw`` names files beside it that hold the numbers, as links.
 
     Parts of ``results`` that are missing or unfinished are left out and listed as not run yet. Every string from
     ``results`` is escaped.
@@ -56,6 +57,8 @@ def render_html(results: Mapping[str, Any]) -> str:
         arm_colours=arm_colours(list(mapping(results.get("forgetting")))),
         # Ours, from files of the package and from the palette; nothing from the results is in them.
         style=Markup(_root_colours() + style),
+        # As paths below the report's folder, whatever they are called.
+        raw=[(f"./{quote(name)}", name) for name in printable(list(raw))],
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -71,14 +74,17 @@ def together(content: str) -> str:
     return _INTERVAL.sub("\N{NO-BREAK SPACE}[\\1,\N{NO-BREAK SPACE}\\2]", content)
 
 
-def write_report(results: Mapping[str, Any], path: Path | str) -> Path:
+def write_report(results: Mapping[str, Any], path: Path | str, *, raw: Sequence[str] = ()) -> Path:
     """Write the report of ``results`` to ``path`` atomically and return the path.
+
+    ``raw`` names files in the report's folder, or below it, that hold the numbers; the page links to them. A second run under
+    ``results["against"]`` (``{"name", "results"}``) is shown beside this one, number by number.
 
     The file is self-contained: no request leaves the page, and a Content-Security-Policy enforces it.
     Folders on the way are made. Raises OSError if the file cannot be written.
     """
     path = Path(path)
-    write_atomic(path, render_html(results))
+    write_atomic(path, render_html(results, raw))
     return path
 
 

@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from . import figures, findings, tables
 from .contents import METRICS
+from .figures.stage_curves import stage_curves
 from .palette import LIVE
 from .svg import Drawing
-from .tables import Table
+from .tables import Table, worse
 from .values import mapping
 
 _WIDE, _NARROW = 912.0, 360.0
@@ -50,6 +51,7 @@ class Section:
 def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
     """The sections that have something to show, and the headings of those that do not."""
     sections = [
+        Section("against", "Beside another run", "", [Block(tables=_against(results))]),
         Section("diagnosis", "What kind of loss", _DIAGNOSIS, _diagnosis(results)),
         Section("grid", "Methods over task sequences", _GRID, _grid(results)),
         Section("forgetting", "What was forgotten", _FORGETTING, _forgetting(results)),
@@ -62,7 +64,7 @@ def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
     shown = [Section(s.ident, s.heading, s.question, [b for b in s.blocks if b.shows]) for s in sections]
     # A diagnosis or a grid stands alone: a run that has none is not unfinished, nor are they without a run.
     alone = any(mapping(results.get(name)) for name in ("diagnosis", "grid"))
-    missing = [] if alone else [s.heading for s in shown[2:] if not s.blocks]
+    missing = [] if alone else [s.heading for s in shown if not s.blocks and s.ident not in ("against", "diagnosis", "grid")]
     return [s for s in shown if s.blocks], missing
 
 
@@ -99,12 +101,45 @@ _HYPOTHESIS = (
 
 
 def _diagnosis(results: Mapping[str, Any]) -> list[Block]:
-    found = [tables.verdicts(results), tables.repairs(results), tables.conditions(results)]
-    return [Block(tables=[table for table in found if table])]
+    found = [tables.verdicts(results), worse.changes(results), tables.repairs(results), tables.conditions(results)]
+    return [Block(tables=[table for table in found if table]), _stages(results), *_plane(results, "diagnosis")]
+
+
+def _stages(results: Mapping[str, Any]) -> Block:
+    drawings, table = stage_curves(results, LIVE), worse.stage_scores(results)
+    return Block(
+        "Stage by stage",
+        "Each point is a stage of the sequence, left to right, the mean over the tasks that were trained on and over those that "
+        "were not. The cosine says how far the tasks' vectors have turned from the base's.",
+        panels=[(d.inline(f"stages-{measure}"), "") for measure, d in drawings.items()],
+        folded=[table] if table else [],
+    )
+
+
+def _against(results: Mapping[str, Any]) -> list[Table]:
+    return [table] if (table := tables.against(results)) else []
 
 
 def _grid(results: Mapping[str, Any]) -> list[Block]:
-    return [Block(tables=[table for table in (tables.cells(results), tables.course(results)) if table])]
+    drawings = figures.fronts(results, LIVE)
+    front = Block(
+        reading="Each point is a cell: to the right more is learnt, upwards more is kept. The dashed line joins the cells that "
+        "no other beats in both; a method is worth its cost only where it moves that line.",
+        panels=[(d.inline(f"front-{i}"), "") for i, d in enumerate(drawings.values())],
+    )
+    arms = [table for measure in ("ap", "in_context") if (table := tables.arms(results, measure))]
+    found = [table for table in (*arms, tables.cells(results), tables.course(results)) if table]
+    return [front, Block(tables=found), *_plane(results, "grid")]
+
+
+def _plane(results: Mapping[str, Any], part: str) -> list[Block]:
+    """The plane of the two forms for one part of the results."""
+    drawing = figures.forms({part: results.get(part)}, LIVE)
+    reading = (
+        "Rings are before training, filled marks after the last task. A fall straight down keeps what is known and loses what is "
+        "done on request; on the dashed line both forms are equal."
+    )
+    return [Block("Knowledge against instruction", reading, panels=[(drawing.inline(f"plane-{part}"), "")])] if drawing else []
 
 
 def _curves_table(results: Mapping[str, Any]) -> list[Table]:
@@ -174,7 +209,8 @@ def _knowing(results: Mapping[str, Any]) -> list[Block]:
             reading=reading,
             panels=[(d.inline(f"knowing-{i}"), found.get(arm, "")) for i, (arm, d) in enumerate(drawings.items())],
             folded=by_task if drawings else [],
-        )
+        ),
+        *_plane(results, "forgetting"),
     ]
 
 

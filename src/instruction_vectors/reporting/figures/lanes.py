@@ -51,7 +51,7 @@ def lanes(
     low = min([0.0, *(v.value if v.low is None else v.low for v in found)])
     high = max([1.0, *(v.value if v.high is None else v.high for v in found)])
     xs = Scale((low, high), (left + 8, right - 8))
-    head, top = _key(key, width, paint)
+    head, top = legend(key, width, paint)
     y = top + 14
     parts: list[Markup] = []
     for row in rows:
@@ -150,7 +150,8 @@ def glyph(shape: str, x: float, y: float, colour: str, surface: str) -> Markup:
     return el("circle", cx=x, cy=y, r=4.7, fill=colour, stroke=surface, stroke_width=1)
 
 
-def _key(key: Sequence[tuple[str, str, str]], width: float, paint: Paint) -> tuple[Markup, float]:
+def legend(key: Sequence[tuple[str, str, str]], width: float, paint: Paint) -> tuple[Markup, float]:
+    """The line above a plot, from (label, shape, colour), and its height."""
     parts: list[Markup] = []
     x, y = 6.0, 10.0
     for label, shape, colour in key:

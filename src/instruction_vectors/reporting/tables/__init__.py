@@ -1,5 +1,7 @@
 """The tables, built once and written as HTML by the template and as Markdown by ``write_markdown``."""
 
+from .against import against
+from .arms import arms
 from .cells import Cell, Table
 from .diagnosis import conditions, repairs, verdicts
 from .grid import cells, course
@@ -10,6 +12,8 @@ from .vectors import heads, hypothesis, recovered, steering
 __all__ = [
     "Cell",
     "Table",
+    "against",
+    "arms",
     "as_text",
     "cells",
     "conditions",

@@ -1,0 +1,115 @@
+"""What is learnt against what is kept, and knowledge against instruction, for a run, a grid or a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..contents import arm_name, arms_of, stages_of, tasks_of
+from ..palette import Paint, arm_colours
+from ..svg import Drawing
+from ..values import Estimate, estimate, mapping, sequence, series
+from .scatter import Point, Trail, scatter
+
+_FORMS = ("accuracy, knowledge form", "accuracy, instruction form")
+_GUIDES = {
+    "none": ("dot", "sequential"),
+    "iv": ("square", "guided"),
+    "plain_kl": ("diamond", "vector"),
+    "schedule_only": ("diamond", "extra"),
+    "random": ("cross", "against"),
+    "other_task": ("cross", "other"),
+    "mean": ("cross", "extra"),
+}
+
+
+def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
+    """For each sequence of a grid AP against IP at the end, a point a cell, and the front of those that no other beats."""
+    out = {}
+    for name, cells in _by_sequence(results).items():
+        trails, key = [], []
+        for cell in cells:
+            ap, ip = _read(cell.get("ap")), _read(cell.get("in_context"))
+            if ap and ip:
+                shape, colour = _look(cell)
+                trails.append(Trail([Point(_named(cell), ap, ip)], shape, colour))
+                key.append((f"guide: {cell.get('guide')}", shape, colour))
+        if trails:
+            axes = ("AP, learnt", "IP at the end, kept")
+            out[name] = scatter(f"AP against IP, {name}", axes, trails, list(dict.fromkeys(key)), paint, front=True)
+    return out
+
+
+def forms(results: Mapping[str, Any], paint: Paint) -> Drawing | None:
+    """Knowledge against instruction: each arm, cell or diagnosed task from before (ring) to after."""
+    found = [*_of_arms(results), *_of_cells(results), *_of_tasks(results)]
+    if not found:
+        return None
+    trails, key = [trail for trail, _ in found], [("before", "ring", "base")]
+    key += dict.fromkeys((label, trail.shape, trail.colour) for trail, label in found)
+    return scatter("Knowledge against instruction", _FORMS, trails, key, paint, even=True)
+
+
+def _of_arms(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:
+    arms = arms_of(results, "forgetting")
+    colours = arm_colours(list(arms))
+    found = []
+    for arm, data in arms.items():
+        stages = stages_of(data)
+        pairs = zip(series(data, "knowledge"), series(data, "instruction"), stages, strict=False)
+        points = [Point(f"{arm_name(arm)}, {stage}", known, told) for known, told, stage in pairs if known and told]
+        if points:
+            shape = "dot" if colours[arm] == "sequential" else "square"
+            found.append((Trail(points, shape, colours[arm]), f"{arm_name(arm)} training"))
+    return found
+
+
+def _of_cells(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:
+    found = []
+    for cells in _by_sequence(results).values():
+        for cell in cells:
+            pairs = [
+                (s, _read(s.get("knowledge")), _read(s.get("instruction"))) for s in map(mapping, sequence(cell.get("stages")))
+            ]
+            points = [Point(f"{_named(cell)}, {s.get('after')}", known, told) for s, known, told in pairs if known and told]
+            if points:
+                shape, colour = _look(cell)
+                found.append((Trail(points[:1] + points[1:][-1:], shape, colour), f"guide: {cell.get('guide')}"))
+    return found
+
+
+def _of_tasks(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:
+    found = []
+    for name, task in tasks_of(mapping(results.get("diagnosis")), "tasks").items():
+        told, known = (mapping(mapping(task.get("changes")).get(form)) for form in ("instruction", "knowledge"))
+        pairs = [(when, _read(known.get(when)), _read(told.get(when))) for when in ("base", "tuned")]
+        points = [Point(f"{name}, {when}", x, y) for when, x, y in pairs if x and y]
+        if points:
+            verdict = str(mapping(task.get("verdict")).get("name") or "no verdict")
+            bad = verdict in ("suppressed", "lost")
+            found.append(
+                (
+                    Trail(points, "square" if bad else "dot", "sequential" if bad else "guided"),
+                    "suppressed or lost" if bad else "other",
+                )
+            )
+    return found
+
+
+def _by_sequence(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    out: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in map(mapping, sequence(mapping(results.get("grid")).get("cells"))):
+        out.setdefault(f"{cell.get('benchmark')} {cell.get('sequence')}", []).append(cell)
+    return out
+
+
+def _look(cell: Mapping[str, Any]) -> tuple[str, str]:
+    return _GUIDES.get(str(cell.get("guide")), ("tick", "base"))
+
+
+def _named(cell: Mapping[str, Any]) -> str:
+    return ", ".join(str(cell.get(part)) for part in ("method", "guide", "learning_rate", "seed"))
+
+
+def _read(raw: object) -> Estimate | None:
+    return estimate(mapping(raw).get("value"), mapping(raw).get("interval"))

@@ -1,0 +1,104 @@
+"""Grids in a report: methods against benchmarks, the front, the plane of forms, two runs side by side, as LaTeX."""
+
+import re
+
+import pytest
+import synthetic_grid
+
+from instruction_vectors.reporting import figures, tables, write_latex, write_report
+from instruction_vectors.reporting.figures.scatter import Point, unbeaten
+from instruction_vectors.reporting.palette import LIVE
+from instruction_vectors.reporting.tables.arms import clearly_best
+from instruction_vectors.reporting.values import Estimate
+
+
+def seeds(*values):
+    return dict(enumerate(values))
+
+
+def test_the_best_is_marked_only_where_the_paired_test_says_so():
+    plain, better = seeds(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), seeds(0.2, 0.32, 0.41, 0.53, 0.6, 0.7)
+    assert clearly_best({"plain": plain, "better": better}) == "better"  # p = 2 / 2^6
+    assert clearly_best({"plain": seeds(*list(plain.values())[:5]), "better": seeds(*list(better.values())[:5])}) is None
+    assert clearly_best({"plain": plain, "better": better, "close": {**better, 0: 0.1}}) is None
+    assert clearly_best({"plain": plain, "better": dict(list(better.items())[:5])}) is None  # other seeds
+    assert clearly_best({"alone": plain}) is None
+
+
+def test_methods_against_benchmarks_are_means_over_seeds():
+    cells = [
+        synthetic_grid.cell("m", g, s, ip=ip) for g, ips in (("none", (0.1, 0.3)), ("iv", (0.5, 0.6))) for s, ip in enumerate(ips)
+    ]
+    table = tables.arms({"grid": {"cells": cells}}, "in_context")
+    assert table.columns[1:] == ["func A"]
+    assert [(row[1].text, row[1].note, row[1].marked) for row in table.rows] == [
+        ("0.200", "2 seeds", False),
+        ("0.550", "2 seeds", False),
+    ]
+    assert tables.arms({"grid": {"cells": cells[:1]}}, "in_context") is None
+
+
+def test_the_front_holds_what_no_other_beats_in_both():
+    places = [(0.1, 0.9), (0.5, 0.5), (0.4, 0.4), (0.9, 0.1), (0.5, 0.3), (0.9, 0.05)]
+    points = [Point(str(i), Estimate(x), Estimate(y)) for i, (x, y) in enumerate(places)]
+    assert [point.label for point in unbeaten(points)] == ["0", "1", "3"]
+
+
+def test_figures_name_every_point_with_its_exact_values():
+    results = {"grid": {"cells": [synthetic_grid.cell(ap=0.6, ip=0.5)]}}
+    (front,) = figures.fronts(results, LIVE).values()
+    assert "AP, learnt 0.600 [0.550, 0.650], IP at the end, kept 0.500 [0.450, 0.550]" in front.body
+    plane = figures.forms(synthetic_grid.diagnosis(("capital",)), LIVE)
+    assert "capital, tuned: accuracy, knowledge form 0.850 [0.800, 0.900], accuracy, instruction form 0.200" in plane.body
+    assert figures.forms({}, LIVE) is None
+    assert figures.fronts({"grid": {"cells": [{"ap": 3}, 4]}}, LIVE) == {}
+
+
+def test_a_run_has_a_plane_too(make_results):
+    body = figures.forms(make_results(), LIVE).body
+    assert "IV-guided, M0: accuracy, knowledge form 0.510" in body
+
+
+def test_two_runs_are_compared_number_by_number():
+    def run(ip, guides=("none",)):
+        return {"grid": {"cells": [synthetic_grid.cell(guide=g, ip=ip) for g in guides]}}
+
+    table = tables.against({**run(0.7, ("none", "iv")), "against": {"name": "before", "results": run(0.5)}})
+    assert table.columns == ["of", "measure", "this run", "before", "difference"]
+    (row,) = [row for row in table.rows if row[1].text == "5-shot at the end"]
+    assert [cell.text for cell in row[2:]] == ["0.70", "0.50", "+0.20"]
+    assert row[4].note == "[+0.13, +0.27]"  # 0.05 √2
+    assert {row[0].text.split(", ")[3] for row in table.rows} == {"none"}
+    assert tables.against(run(0.7)) is None
+
+
+def test_runs_of_unlike_kinds_have_nothing_in_common(make_results):
+    assert tables.against({**make_results(), "against": {"results": synthetic_grid.grid()}}) is None
+
+
+@pytest.mark.parametrize("kind", ["run", "grid", "diagnosis"])
+def test_latex_holds_the_numbers_and_balances(kind, make_results):
+    results = {"run": make_results(), "grid": synthetic_grid.grid(), "diagnosis": synthetic_grid.diagnosis()}[kind]
+    text = write_latex(results)
+    assert text.count("\\begin{table}") == text.count("\\end{table}") >= 2
+    for body, columns in re.findall(r"(\\begin{tabular}{([lr]+)}.*?)\\end{tabular}", text, re.DOTALL):
+        rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}
+    known = {"run": "0.31 [0.25, 0.37]", "grid": "2 seeds", "diagnosis": "0.97 [0.92, 1.02]"}
+    assert known[kind] in text
+
+
+def test_no_string_is_a_command_in_latex():
+    name = r"\input{/etc/passwd} $x_1$ 50% #1 a&b ~ ^ {x}"
+    text = write_latex(synthetic_grid.diagnosis((name,)))
+    assert r"\textbackslash{}input\{/etc/passwd\} \$x\_1\$ 50\% \#1 a\&b \textasciitilde{} \textasciicircum{} \{x\}" in text
+    assert "\\input{" not in text
+
+
+def test_links_to_raw_files_stay_below_the_folder(tmp_path):
+    names = ["results.json", "cells/a b/result.json", "javascript:alert(1)", "//evil.example/x"]
+    html = write_report(synthetic_grid.grid(), tmp_path / "r.html", raw=names).read_text()
+    found = re.findall(r"<footer>.*?</footer>", html, re.DOTALL)[0]
+    assert re.findall(r'href="([^"]+)"', found) == [
+        "./results.json", "./cells/a%20b/result.json", "./javascript%3Aalert%281%29", ".///evil.example/x",
+    ]  # fmt: skip
