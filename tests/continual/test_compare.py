@@ -3,6 +3,7 @@
 import pytest
 
 from instruction_vectors.continual.compare import compare
+from instruction_vectors.continual.headline import headline
 from instruction_vectors.errors import DataError
 
 
@@ -10,13 +11,17 @@ def rows(hits: int, count: int = 40) -> list[float]:
     return [1.0] * hits + [0.0] * (count - hits)
 
 
-def result(seed: int, ip: tuple[int, int], learnt: tuple[int, int], gp: tuple[int, int] = (8, 8)) -> dict:
+def result(seed: int, ip: tuple[int, int], learnt: tuple[int, int], gp: tuple[int, int] = (8, 8), **cell: object) -> dict:
     def stage(i: int, matrix: dict) -> dict:
         probes = {name: {"in_context": rows(ip[i]), "zero_shot": rows(gp[i])} for name in ("p", "q")}
         return {"matrix": matrix, "probes": probes}
 
     return {
-        "cell": {"seed": seed},
+        "cell": {
+            **{"benchmark": "func", "sequence": "A", "method": "sequential", "guide": "none", "seed": seed},
+            **{"stage": {"learning_rate": cell.pop("lr", 1e-3), "epochs": 3}, **cell},
+        },
+        "ap": {"mean": sum(learnt) / 80},
         "data": {"t1/train": "0", "p/probe": "1"},
         "tasks": ["t1", "t2"],
         "stages": [
@@ -73,3 +78,35 @@ def test_arms_that_do_not_belong_together_are_refused():
     other["data"] = {}
     with pytest.raises(DataError, match="seed 0: the two arms stand on unlike data"):
         compare(arm, [other])
+
+
+def test_the_headline_compares_with_plain_training_at_its_best_rate():
+    grid = [
+        result(0, (36, 12), (30, 20)),
+        result(0, (36, 34), (20, 12), lr=3e-4),  # keeps more, learns less: not the one to beat
+        result(0, (36, 30), (28, 20), guide="iv"),
+        result(0, (36, 34), (12, 10), guide="iv", lr=3e-4),
+        result(0, (36, 18), (30, 20), guide="plain_kl"),
+        result(1, (36, 18), (30, 20), guide="plain_kl"),  # a seed that plain training has not
+        result(0, (36, 12), (30, 20), sequence="B"),
+        result(0, (36, 24), (30, 20), sequence="B", method="osf"),
+    ]
+    found = headline(grid)
+    assert found["func"].keys() == {"A"}  # B has no guided cell
+    assert found["func"]["A"]["ip_recovered"] == pytest.approx(18 / 24)
+    assert (found["func"]["A"]["learning_rate"], found["func"]["A"]["epochs"]) == (1e-3, 3)
+    assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == pytest.approx(
+        {"plain_kl": 6 / 24, "osf": 12 / 24, "lower_lr": 22 / 24}
+    )
+    assert found["controls"]["lower_lr"]["ap_delta"] == pytest.approx((20 + 12 - 30 - 20) / 80)
+
+
+def test_sequences_are_pooled_only_with_themselves():
+    plain = [result(0, (36, 12), (30, 20), sequence=name) for name in "AB"]
+    other = [result(0, (36, hits), (30, 20), sequence=name) for name, hits in (("B", 12), ("A", 36))]
+    assert compare(plain, other)["ip_recovered"] == pytest.approx(12 / 24)
+    assert compare(plain, other)["seeds"] == 2
+
+
+def test_nothing_plain_nothing_to_say():
+    assert headline([result(0, (36, 30), (28, 20), guide="iv")]) == {"controls": {}}

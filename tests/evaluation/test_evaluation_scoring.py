@@ -8,7 +8,7 @@ import tiny_training as kit
 import torch
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.scoring import Score, chance_corrected, copies_input, rank, score, score_prompts
+from instruction_vectors.evaluation.scoring import Score, chance_corrected, copies_input, rank, score, score_prompts, score_tokens
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.tasks import load_task
 from instruction_vectors.tasks.prompts import Prompt, draw_shots, instructed
@@ -190,6 +190,21 @@ def test_half_precision_models_are_scored_with_log_probabilities_in_single_preci
     model = tiny.model("llama", dtype=torch.bfloat16)
     (options,) = score(model, tokenizer, [PROMPTS[0]], [[f" {word}" for word in (*tiny.WORDS, *tiny.SPECIAL)]])
     assert sum(torch.tensor(s.logprob).exp().item() for s in options) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_rounding_as_lm_eval_is_its_log_softmax_in_single_precision(tokenizer):
+    model = tiny.model("llama")
+    prompt, target = encode_pair(tokenizer, "w1 w2", " w3 w4")
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt + target])).logits[0, len(prompt) - 1 : -1]
+    rounded, exact = (x.log_softmax(-1)[range(len(target)), target] for x in (logits.float(), logits))
+    found = {
+        rounding: score_tokens(model, [[(prompt, target)]], characters=[[4]], rounding=rounding)[0][0].logprob
+        for rounding in ("least", "lm_eval")
+    }
+    assert found["lm_eval"] == pytest.approx(rounded.double().sum().item(), abs=1e-14)
+    assert found["least"] == pytest.approx(exact.sum().item(), abs=1e-12)
+    assert found["lm_eval"] != found["least"]
 
 
 def test_scoring_leaves_the_model_in_the_mode_it_found(model, tokenizer):

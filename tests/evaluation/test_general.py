@@ -1,4 +1,4 @@
-"""General ability on multiple-choice sets, against forwards of each question alone."""
+"""General ability on sets of questions, against forwards of each question alone."""
 
 import json
 
@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.general import GeneralSet, after
+from instruction_vectors.evaluation.general import after, read_general_set
 from instruction_vectors.evaluation.multiple_choice import LAYOUTS, Question, plain
 
 QUESTIONS = [{"query": f"w{i} w{i + 1}", "choices": [f"w{i + 20}", f"w{i + 21}", "w3 w4"], "gold": i % 3} for i in range(6)]
@@ -29,7 +29,7 @@ def logprob(model, tokenizer, context, choice):
 
 def test_both_forms_rank_the_choices_and_are_corrected_for_chance(data):
     model, tokenizer = tiny.model("gpt2"), tiny.tokenizer()
-    measured = GeneralSet.read("openbookqa", data, rows=4, shots=2).measure(model, tokenizer)
+    measured = read_general_set("openbookqa", data, rows=4, shots=2).measure(model, tokenizer)
     solved = "".join(f"{q['query']} {q['choices'][q['gold']]}\n\n" for q in QUESTIONS[4:6])
     for form, before in (("zero_shot", ""), ("in_context", solved)):
         expected = []
@@ -49,6 +49,62 @@ def test_shots_stand_solved_before_the_question():
 
 def test_an_unknown_set_and_a_small_one_are_refused(data):
     with pytest.raises(DataError, match="unknown general set 'magic'; there are hellaswag"):
-        GeneralSet.read("magic", data, 2)
+        read_general_set("magic", data, 2)
     with pytest.raises(DataError, match=r"openbookqa\.json: 6 questions, fewer than 4 and 5 shots"):
-        GeneralSet.read("openbookqa", data, 4)
+        read_general_set("openbookqa", data, 4)
+
+
+def written(model, tokenizer, prompt, new):
+    """Greedy decoding, one forward a token."""
+    ids = tokenizer(prompt)["input_ids"]
+    start = len(ids)
+    for _ in range(new):
+        ids = [*ids, int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())]
+    return tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "prompt"),
+    [
+        ("lambada", {"context": "w1 w2 w3", "continuation": "{}"}, "w1 w2 w3"),
+        ("nq_open", {"question": "w4 w5", "answer": ["w39", "{}"]}, "Q: w4 w5?\nA:"),
+        ("bbh/object_counting", {"input": "w6 w7", "target": "{}"}, "Q: w6 w7\nA:"),
+        (
+            "instructions_alpaca",
+            {"instruction": "w8", "input": "w9 w10", "output": "{}"},
+            "### Instruction:\nw8\n\n### Input:\nw9 w10\n\n### Response:\n",
+        ),
+    ],
+)
+def test_open_sets_are_right_where_the_model_writes_the_answer(tmp_path, name, row, prompt):
+    model, tokenizer = tiny.model("gpt2"), tiny.tokenizer()
+    new = {"lambada": 1, "instructions_alpaca": 64}.get(name, 16)
+    with torch.no_grad():
+        says = written(model, tokenizer, prompt, new).strip()
+    path = tmp_path / "eval" / f"{name}.json"
+    path.parent.mkdir(parents=True)
+    fill = lambda answer: json.loads(json.dumps(row).replace("{}", answer))  # noqa: E731
+    wrong = "w35 w34" if name != "lambada" else next(w for w in tiny.WORDS if w != says)
+    rows = [fill(says), fill(wrong), fill("w1")]
+    path.write_text(json.dumps({"examples": rows} if name.startswith("bbh/") else rows))
+    measured = read_general_set(name, tmp_path, rows=2, shots=1).measure(model, tokenizer)
+    assert measured["zero_shot"][0] == 1
+    assert measured["zero_shot"][1] < 1
+    assert len(measured["in_context"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "w1"}, "row 2: no 'answer'"),
+        ({"question": "w1", "answer": []}, "row 2: 'answer' has no answer"),
+        ({"question": "w1", "answer": [3]}, "row 2: 'answer' must be text, got int"),
+        ({"question": " ", "answer": "w1"}, "row 2: 'question' is empty"),
+        ("w1", "row 2: expected an object with 'question', 'answer', got str"),
+    ],
+)
+def test_a_broken_open_question_is_named(tmp_path, row, message):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "nq_open.json").write_text(json.dumps([{"question": "w1", "answer": "w2"}, row]))
+    with pytest.raises(DataError, match=message):
+        read_general_set("nq_open", tmp_path, rows=1, shots=1)

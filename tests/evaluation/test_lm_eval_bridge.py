@@ -1,60 +1,16 @@
 """lm-eval tasks from local files on a live model: results equal lm-eval's own model, with a vector or an adapter on."""
 
-import json
-
 import peft
 import pytest
+import tiny
 import torch
-from tests import tiny
+from tiny_lm_eval import ROWS, TASKS
 
 from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.vectors.vector import InstructionVector
 
 bridge = pytest.importorskip("instruction_vectors.evaluation.lm_eval_bridge")
-
-ROWS = [
-    {"question": tiny.text(3, 7, 12, 9), "options": [tiny.text(4), tiny.text(5, 6), tiny.text(5, 7, 8)], "answer": 1},
-    {"question": tiny.text(3, 7, 12), "options": [tiny.text(10, 4), tiny.text(9), tiny.text(11)], "answer": 0},
-    {"question": tiny.text(20, 21), "options": [tiny.text(1), tiny.text(2), tiny.text(3)], "answer": 2},
-]
-COMMON = """
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-doc_to_text: "{{{{question}}}}"
-"""
-CHOICE = """
-task: tiny_choice
-output_type: multiple_choice
-doc_to_choice: "{{options}}"
-doc_to_target: answer
-metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-"""
-WRITTEN = """
-task: tiny_written
-output_type: generate_until
-doc_to_target: "{{options[0]}}"
-generation_kwargs: {until: ["w7"], max_gen_toks: 5, do_sample: false}
-metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
-"""
-TASKS = ["tiny_choice", "tiny_written"]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    tasks = tmp_path / "tasks"
-    tasks.mkdir()
-    for name, special in (("choice", CHOICE), ("written", WRITTEN)):
-        (tasks / f"{name}.yaml").write_text(special + COMMON.format(data=data))
-    return tasks
 
 
 @pytest.fixture
@@ -67,14 +23,14 @@ def vector_of(model):
     return InstructionVector.from_means(model, means, ((0, 1), (2, 3)))
 
 
-def test_results_and_rows_equal_those_of_lm_evals_own_model(folder, pair):
+def test_results_and_rows_equal_those_of_lm_evals_own_model(lm_eval_tasks, pair):
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     model, tokenizer = pair
-    ours = bridge.run_lm_eval(model, tokenizer, TASKS, include_path=folder)
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    ours = bridge.run_lm_eval(model, tokenizer, TASKS, include_path=lm_eval_tasks)
+    manager = TaskManager(include_path=str(lm_eval_tasks), include_defaults=False)
     theirs = simple_evaluate(
         HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2), tasks=TASKS, task_manager=manager, bootstrap_iters=0
     )
@@ -93,36 +49,36 @@ def test_results_and_rows_equal_those_of_lm_evals_own_model(folder, pair):
     ]
 
 
-def test_a_vector_goes_to_the_last_token_of_each_context(folder, pair):
+def test_a_vector_goes_to_the_last_token_of_each_context(lm_eval_tasks, pair):
     model, tokenizer = pair
     vector = vector_of(model)
 
     def edit(where):
         return vector.applied(model, positions=where)
 
-    run = bridge.run_lm_eval(model, tokenizer, TASKS, include_path=folder, edit=edit)
+    run = bridge.run_lm_eval(model, tokenizer, TASKS, include_path=lm_eval_tasks, edit=edit)
     prompts, answers = [row["question"] for row in ROWS], [[f" {o}" for o in row["options"]] for row in ROWS]
     expected = [[one.logprob for one in row] for row in score(model, tokenizer, prompts, answers, edit=edit)]
     got = [row.scores for row in run.rows["tiny_choice"]]
     torch.testing.assert_close(torch.tensor(got), torch.tensor(expected))
-    plain = bridge.run_lm_eval(model, tokenizer, TASKS, include_path=folder)
+    plain = bridge.run_lm_eval(model, tokenizer, TASKS, include_path=lm_eval_tasks)
     assert [row.scores for row in plain.rows["tiny_choice"]] != got
     assert [r.prediction for r in plain.rows["tiny_written"]] != [r.prediction for r in run.rows["tiny_written"]]
 
 
-def test_an_adapter_that_is_on_counts_and_shots_are_given(folder, pair):
+def test_an_adapter_that_is_on_counts_and_shots_are_given(lm_eval_tasks, pair):
     model, tokenizer = pair
-    before = bridge.run_lm_eval(model, tokenizer, ["tiny_choice"], include_path=folder)
+    before = bridge.run_lm_eval(model, tokenizer, ["tiny_choice"], include_path=lm_eval_tasks)
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    after = bridge.run_lm_eval(adapted, tokenizer, ["tiny_choice"], include_path=folder)
+    after = bridge.run_lm_eval(adapted, tokenizer, ["tiny_choice"], include_path=lm_eval_tasks)
     assert [row.scores for row in before.rows["tiny_choice"]] != [row.scores for row in after.rows["tiny_choice"]]
     with adapted.disable_adapter():
-        off = bridge.run_lm_eval(adapted, tokenizer, ["tiny_choice"], include_path=folder)
+        off = bridge.run_lm_eval(adapted, tokenizer, ["tiny_choice"], include_path=lm_eval_tasks)
     assert [r.scores for r in off.rows["tiny_choice"]] == [pytest.approx(r.scores) for r in before.rows["tiny_choice"]]
 
 
-def test_first_rows_only(folder, pair):
-    run = bridge.run_lm_eval(*pair, ["tiny_choice"], include_path=folder, limit=2)
+def test_first_rows_only(lm_eval_tasks, pair):
+    run = bridge.run_lm_eval(*pair, ["tiny_choice"], include_path=lm_eval_tasks, limit=2)
     assert [row.row for row in run.rows["tiny_choice"]] == [0, 1]
 
 
@@ -142,7 +98,7 @@ def test_empty_contexts_and_whole_texts_as_lm_evals_own_model_scores_them(pair):
         assert ours.loglikelihood_rolling(whole) == pytest.approx(theirs.loglikelihood_rolling(whole, disable_tqdm=True))
 
 
-def test_what_cannot_be_done_is_refused(folder, pair):
+def test_what_cannot_be_done_is_refused(lm_eval_tasks, pair):
     from lm_eval.api.instance import Instance
 
     model, tokenizer = pair

@@ -120,6 +120,8 @@ def test_noise_floor_by_hand():
     # s of (0.4, 0.5, 0.6) is 0.1; t at 97.5% with 2 degrees is 4.302653; times sqrt 2.
     assert noise_floor([0.4, 0.5, 0.6]) == pytest.approx(4.302653 * 0.1 * 2**0.5, rel=1e-6)
     assert noise_floor([0.5, 0.5]) == 0
+    # Two tasks pooled: squares 0.02 + 0.08 over 2 + 2 degrees of freedom.
+    assert noise_floor([0.4, 0.5, 0.6], [0.1, 0.3, 0.5]) == pytest.approx(2.776445 * (2 * 0.1 / 4) ** 0.5, rel=1e-6)
     with pytest.raises(DataError):
         noise_floor([0.5])
 

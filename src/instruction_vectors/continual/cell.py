@@ -41,7 +41,7 @@ class Cell:
         test_rows: rows a task of the score matrix.
         probes: shipped tasks that are not trained on (GP, IP, knowledge, instruction).
         probe_rows: rows a probe.
-        general: multiple-choice sets of `eval/` in the data folder (GP and IP on general ability); none by default.
+        general: sets of `eval/` in the data folder (GP and IP on general ability); none by default.
         general_rows: questions a set.
         triangle: measure only the tasks learnt so far (FWT is then not known).
         max_tokens: longest input; a longer one is cut in its middle.

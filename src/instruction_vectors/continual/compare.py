@@ -15,7 +15,7 @@ _FEWEST = 6
 
 
 def compare(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any]:
-    """`other` against `plain`, cells' results with one entry a seed.
+    """`other` against `plain`, cells' results with one entry a seed (of each sequence, where there are several).
 
     Returns:
         `ip_recovered` and `gp_recovered`: the share of plain training's five-shot (zero-shot) loss on tasks never trained on
@@ -23,7 +23,7 @@ def compare(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any]:
         `ip` and `gp`; None where the loss itself is not clear. `ap_delta`: difference of AP, other minus
         plain, and `ap_delta_low`, the lower end of its one-sided 95% interval.
         `p`: of the difference in five-shot accuracy at the end, signs flipped over seeds (the tasks of one trained model are
-        not independent); None below six seeds, where it could not fall below 0.05. `seeds`: how many.
+        not independent); None below six seeds, where it could not fall below 0.05. `seeds`: how many, anew for each sequence.
 
     Raises:
         DataError: other seeds, tasks or rows in one arm than in the other.
@@ -78,10 +78,16 @@ def _paired(plain: Sequence[Result], other: Sequence[Result], rows: Callable[[Re
 
 
 def _matched(plain: Sequence[Result], other: Sequence[Result]) -> tuple[list[Result], list[Result]]:
-    first, second = ({result["cell"]["seed"]: result for result in arm} for arm in (plain, other))
+    first, second = ({course(result): result for result in arm} for arm in (plain, other))
     if not first or first.keys() != second.keys() or len(first) != len(plain) or len(second) != len(other):
         raise DataError(f"arms of unlike seeds cannot be compared: {sorted(first)} and {sorted(second)}")
-    for seed in first:
-        if first[seed]["data"] != second[seed]["data"]:
-            raise DataError(f"seed {seed}: the two arms stand on unlike data")
-    return [first[seed] for seed in sorted(first)], [second[seed] for seed in sorted(first)]
+    for each in first:
+        if first[each]["data"] != second[each]["data"]:
+            raise DataError(f"seed {each[-1]}: the two arms stand on unlike data")
+    return [first[each] for each in sorted(first)], [second[each] for each in sorted(first)]
+
+
+def course(result: Result) -> tuple[str, str, int]:
+    """What two arms must share to be compared: benchmark, sequence and seed."""
+    cell = result["cell"]
+    return cell["benchmark"], cell["sequence"], cell["seed"]

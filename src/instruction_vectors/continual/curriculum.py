@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
-from instruction_vectors.evaluation.general import GeneralSet
+from instruction_vectors.evaluation.general import GeneralSet, read_general_set
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.evaluation.text_metrics import code_literals, score_texts
@@ -76,7 +76,7 @@ class Curriculum:
             Lesson(_drawn(s.train, cell.train_rows, cell.seed), _drawn(s.test, cell.test_rows, _TEST_SEED)) for s in sides
         )
         probes = tuple(Probe.of(load_task(name), cell.probe_rows, seed=_TEST_SEED) for name in cell.probes)
-        general = tuple(GeneralSet.read(name, _folder(cell, data_dir), cell.general_rows, cell.shots) for name in cell.general)
+        general = tuple(read_general_set(name, _folder(cell, data_dir), cell.general_rows, cell.shots) for name in cell.general)
         return cls(cell, lessons, tuple(replace(probe, shots=cell.shots) for probe in probes), general)
 
     def fingerprints(self) -> dict[str, str]:

@@ -75,16 +75,26 @@ def read_questions(path: Path) -> tuple[Question, ...]:
         DataError: missing, empty or malformed, a choice list of fewer than two, a gold index out of range; the message
             names file and row (line in a `.jsonl` file).
     """
+    return tuple(_question(where, value) for where, value in placed_rows(path, "objects with 'query', 'choices' and 'gold'"))
+
+
+def placed_rows(path: Path, expected: str) -> list[tuple[str, Any]]:
+    """The rows of a JSON array, of its `examples` (BIG-bench), or of JSON lines, each with the words for where it stands.
+
+    Raises:
+        DataError: a missing, empty or malformed file; `expected` says what it should hold.
+    """
     if path.suffix == ".jsonl":
         rows: list[tuple[str, Any]] = [(f"{path}, line {number}", value) for number, value in read_json_lines(path)]
     else:
         content = read_json(path)
+        content = content.get("examples", content) if isinstance(content, dict) else content
         if not isinstance(content, list):
             raise DataError(f"{path}: expected a JSON array of questions, got {type(content).__name__}")
         rows = [(f"{path}, row {number}", value) for number, value in enumerate(content, start=1)]
     if not rows:
-        raise DataError(f"{path}: no rows; expected objects with 'query', 'choices' and 'gold'")
-    return tuple(_question(where, value) for where, value in rows)
+        raise DataError(f"{path}: no rows; expected {expected}")
+    return rows
 
 
 def score_questions(
@@ -97,7 +107,7 @@ def score_questions(
     """For each question a `Score` for each choice, computed from the tokens that lm-eval would use.
 
     A question longer than the model's context loses tokens on its left, as in lm-eval. `options` go to `score_tokens`
-    (`edit`, `max_nodes`, `progress`).
+    (`edit`, `rounding`, `max_nodes`, `progress`).
     """
     limit = context_length(anatomy_of(model))
     pairs: list[list[TokenPair]] = []
@@ -154,11 +164,11 @@ def _question(where: str, value: Any) -> Question:
         if key not in value:
             raise DataError(f"{where}: no {key!r}")
     choices, gold = value["choices"], value["gold"]
-    _check_text(where, "query", value["query"])
+    check_text(where, "query", value["query"])
     if not isinstance(choices, list) or len(choices) < 2:
         raise DataError(f"{where}: 'choices' must be a list of two or more texts")
     for number, choice in enumerate(choices, start=1):
-        _check_text(where, f"choice {number}", choice)
+        check_text(where, f"choice {number}", choice)
     if isinstance(gold, bool) or not isinstance(gold, int):
         raise DataError(f"{where}: 'gold' must be the index of the right choice, got {gold!r}")
     if not 0 <= gold < len(choices):
@@ -166,7 +176,12 @@ def _question(where: str, value: Any) -> Question:
     return Question(value["query"], tuple(choices), gold)
 
 
-def _check_text(where: str, name: str, value: Any) -> None:
+def check_text(where: str, name: str, value: Any) -> None:
+    """Refuse what is no text, says nothing, or is longer than any question.
+
+    Raises:
+        DataError: the message begins with `where`.
+    """
     if not isinstance(value, str):
         raise DataError(f"{where}: {name!r} must be text, got {type(value).__name__}")
     if not value.strip():

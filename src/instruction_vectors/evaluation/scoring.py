@@ -27,6 +27,8 @@ TokenPair = tuple[list[int], list[int]]
 """Token ids of a prompt and of an answer after it."""
 Ends = Literal["word", "line"]
 Normalisation = Literal["sum", "token", "character"]
+Rounding = Literal["least", "lm_eval"]
+"""How log-probabilities are rounded: as little as float32 logits allow, or as lm-eval's default rounds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def score_tokens(
     exact: bool | Sequence[bool] = False,
     endings: Bool[Tensor, " vocabulary"] | None = None,
     edit: Edit | Sequence[Edit | None] | None = None,
+    rounding: Rounding = "least",
     max_nodes: int = 512,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Score]]:
@@ -125,6 +128,8 @@ def score_tokens(
         exact: as in `score`.
         endings: for each token of the vocabulary whether it may follow a whole answer; needed where `exact` is asked for.
         edit: as in `score`.
+        rounding: `lm_eval` for numbers that are to be set beside lm-eval's: its log-softmax over the vocabulary is in
+            float32, which on a CPU is off by about 1e-5 a token, always to the same side.
         max_nodes: as in `score`.
         progress: as in `score`.
     """
@@ -140,7 +145,7 @@ def score_tokens(
     done = 0
     with evaluating(anatomy.causal_lm):
         for group in _groups(anatomy, flat, max_nodes):
-            for pair, values in zip(group, _score_group(anatomy, group, endings, edits), strict=True):
+            for pair, values in zip(group, _score_group(anatomy, group, endings, edits, rounding), strict=True):
                 results[pair.row][pair.column] = Score(**values, characters=characters[pair.row][pair.column])
             done += len(group)
             if progress:
@@ -213,7 +218,7 @@ def _nodes(before: Sequence[int], unit: Sequence[_Pair]) -> int:
 
 
 def _score_group(
-    anatomy: Anatomy, pairs: Sequence[_Pair], endings: Tensor | None, edits: Sequence[Edit | None]
+    anatomy: Anatomy, pairs: Sequence[_Pair], endings: Tensor | None, edits: Sequence[Edit | None], rounding: Rounding
 ) -> Iterator[dict[str, Any]]:
     """One forward; for each pair the fields of its `Score` but the characters."""
     last_input = [len(pair.prompt) - 1 for pair in pairs]
@@ -238,7 +243,10 @@ def _score_group(
     spans = [path[place : place + len(pair.target)] for pair, path, place in zip(pairs, tree.paths, last_input, strict=True)]
     rows = torch.tensor([row_of[node] for span in spans for node in span], device=logits.device)
     tokens = torch.tensor([token for pair in pairs for token in pair.target], device=logits.device)
-    logprobs = (logits[rows, tokens] - logits.logsumexp(-1)[rows]).tolist()
+    if rounding == "lm_eval":
+        logprobs = logits.float().log_softmax(-1)[rows, tokens].tolist()
+    else:
+        logprobs = (logits[rows, tokens] - logits.logsumexp(-1)[rows]).tolist()
     hits = (best[rows] == tokens).tolist()
     best_of = best.tolist()
     start = 0

@@ -1,0 +1,100 @@
+"""What a grid's finished cells say in a few numbers: guidance and its controls against plain training at its best."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from instruction_vectors.continual.compare import Result, compare, course
+
+Rate = tuple[float, int]
+"""Learning rate and epochs."""
+
+CONTROLS: Mapping[str, tuple[str, str]] = {
+    "plain_kl": ("sequential", "plain_kl"),
+    "schedule_only": ("sequential", "schedule_only"),
+    "random_vector": ("sequential", "random"),
+    "other_task_vector": ("sequential", "other_task"),
+    "mean_vector": ("sequential", "mean"),
+    "model_averaging": ("averaging", "none"),
+    "frozen_bottom": ("frozen_bottom", "none"),
+    "osf": ("osf", "none"),
+    "replay": ("replay", "none"),
+    "olora": ("olora", "none"),
+    "ewc": ("ewc", "none"),
+}
+"""Method and guide of each arm that guidance has to beat; `lower_lr` besides, plain training at a lower learning rate."""
+
+
+def headline(results: Sequence[Result]) -> dict[str, Any]:
+    """Shares and differences against plain sequential LoRA at the learning rate and epochs with the best AP.
+
+    Args:
+        results: finished cells, of any benchmarks, methods, guides, seeds, learning rates and epochs.
+
+    Returns:
+        For each benchmark its sequences, each with what `compare` gives for guided training at the same learning rate and
+        epochs, and the rate and epochs themselves; under `controls` the same for each arm of `CONTROLS`, all sequences
+        together. What has no finished cells is left out; an arm is compared on the seeds that it and plain training share.
+    """
+    by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        by_benchmark[result["cell"]["benchmark"]][result["cell"]["sequence"]].append(result)
+    out: dict[str, Any] = {}
+    plain: list[Result] = []
+    lower: list[Result] = []
+    for benchmark, sequences in sorted(by_benchmark.items()):
+        for sequence, cells in sorted(sequences.items()):
+            best = best_rate(cells)
+            if best is None:
+                continue
+            base = _arm(cells, "sequential", "none", best)
+            plain += base
+            lower += _lower(cells, best)
+            if guided := _against(base, _arm(cells, "sequential", "iv", best)):
+                out.setdefault(benchmark, {})[sequence] = guided | {"learning_rate": best[0], "epochs": best[1]}
+    arms: dict[str, Callable[[], list[Result]]] = {
+        name: lambda way=way: _at_rates_of(plain, results, *way) for name, way in CONTROLS.items()
+    }
+    controls = {name: _against(plain, arm()) for name, arm in arms.items()} | {"lower_lr": _against(plain, lower)}
+    return out | {"controls": {name: found for name, found in controls.items() if found}}
+
+
+def best_rate(cells: Iterable[Result]) -> Rate | None:
+    """Learning rate and epochs at which plain sequential training has the highest mean AP; None without such a cell."""
+    scores: dict[Rate, list[float]] = defaultdict(list)
+    for result in cells:
+        if way(result) == ("sequential", "none"):
+            scores[rate(result)].append(result["ap"]["mean"])
+    return max(scores, key=lambda at: sum(scores[at]) / len(scores[at]), default=None)
+
+
+def way(result: Result) -> tuple[str, str]:
+    """Method and guide."""
+    return result["cell"]["method"], result["cell"]["guide"]
+
+
+def rate(result: Result) -> Rate:
+    """Learning rate and epochs."""
+    return result["cell"]["stage"]["learning_rate"], result["cell"]["stage"]["epochs"]
+
+
+def _arm(cells: Iterable[Result], method: str, guide: str, at: Rate) -> list[Result]:
+    return [result for result in cells if way(result) == (method, guide) and rate(result) == at]
+
+
+def _at_rates_of(plain: Sequence[Result], results: Iterable[Result], method: str, guide: str) -> list[Result]:
+    rates = {course(result): rate(result) for result in plain}
+    return [result for result in results if way(result) == (method, guide) and rates.get(course(result)) == rate(result)]
+
+
+def _lower(cells: Sequence[Result], best: Rate) -> list[Result]:
+    """Plain training at the highest learning rate below the best one, for as many epochs."""
+    below = [rate(r)[0] for r in cells if way(r) == ("sequential", "none") and rate(r)[1] == best[1] and rate(r)[0] < best[0]]
+    return _arm(cells, "sequential", "none", (max(below), best[1])) if below else []
+
+
+def _against(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any] | None:
+    shared = {course(result) for result in plain} & {course(result) for result in other}
+    if not shared:
+        return None
+    return compare([r for r in plain if course(r) in shared], [r for r in other if course(r) in shared])
