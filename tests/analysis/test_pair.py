@@ -1,14 +1,17 @@
 """Pairs: what is refused and why, and that the views are the models they claim to be."""
 
 import copy
+import json
 
 import pytest
 import tiny
 import tiny_training
 import torch
+from peft import LoraConfig
 
+from instruction_vectors.analysis.belonging import check_tokenizers
 from instruction_vectors.analysis.dial import can_turn, turned_down
-from instruction_vectors.analysis.pair import Pair, check_tokenizers, open_pair
+from instruction_vectors.analysis.pair import Pair, open_pair
 from instruction_vectors.analysis.where import weight_distance
 from instruction_vectors.errors import ModelError
 
@@ -72,6 +75,49 @@ def test_an_adapter_of_another_model_is_refused_with_the_reason(tok, tmp_path):
     tiny_training.adapted().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"does not fit the base.*size mismatch"):
         open_pair(tiny.model("llama", hidden_size=64), tmp_path, tokenizer=tok)
+
+
+def test_an_adapter_with_more_or_fewer_layers_is_refused(tok, tmp_path):
+    # PEFT itself would load what fits and leave out the rest.
+    tiny_training.adapted().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"made for another model \(the base has no place for .*layers\.2\."):
+        open_pair(tiny.model("llama", num_hidden_layers=2), tmp_path, tokenizer=tok)
+    with pytest.raises(ModelError, match=r"made for another model \(it has no weights for .*layers\.3\."):
+        open_pair(tiny.model("llama", num_hidden_layers=4), tmp_path, tokenizer=tok)
+
+
+def test_an_adapter_that_names_another_base_is_refused(tok, tmp_path):
+    tiny_training.adapted().save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    base = tiny.model("llama")
+    base.config._name_or_path = "smollm2-135m-instruct"
+    for named, fits in (("HuggingFaceTB/SmolLM2-135M-Instruct", False), ("/cache/smollm2-135m-instruct", True), (None, True)):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": named}))
+        if fits:
+            open_pair(base, tmp_path, tokenizer=tok).released()
+        else:
+            with pytest.raises(ModelError, match=r"trained over 'HuggingFaceTB/SmolLM2-135M-Instruct', the base is 'smollm2"):
+                open_pair(base, tmp_path, tokenizer=tok)
+
+
+def test_an_adapter_beside_another_tokenizer_is_refused(tok, tmp_path):
+    tiny_training.adapted().save_pretrained(tmp_path)
+    tok.save_pretrained(tmp_path)
+    open_pair(tiny.model("llama"), tmp_path, tokenizer=tok)
+    tiny.tokenizer(bos=False).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="their tokenizers differ"):
+        open_pair(tiny.model("llama"), tmp_path, tokenizer=tok)
+
+
+def test_adapters_of_several_tasks_are_all_active(tok, tmp_path):
+    adapted = tiny_training.adapted()
+    adapted.add_adapter("task2", LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"))
+    adapted.base_model.set_adapter(["default", "task2"])
+    adapted.save_pretrained(tmp_path, selected_adapters=["default", "task2"])
+    with open_pair(tiny.model("llama"), tmp_path, tokenizer=tok).tuned() as tuned:
+        assert torch.allclose(logits(tuned), logits(adapted), atol=1e-5)
+        tuned.base_model.set_adapter(["default"])
+        assert (logits(tuned) - logits(adapted)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
