@@ -10,6 +10,7 @@ A copy is then fine-tuned so that for one of the tasks the truth is known by con
 
     python scripts/planted.py --cases 200 --first-seed 1000 --out results/analysis/planted.json
     python scripts/planted.py --merge a.json b.json --out results/analysis/planted.json
+    python scripts/planted.py --real 2 --out results/analysis/planted.json  # a few on SmolLM2, beside the others in the file
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -38,7 +40,9 @@ ENTITIES, TASKS, ANSWERS, SHOTS = 46, 3, 8, 5
 NEW = TASKS
 """Number of the task that only fine-tuning brings."""
 TRUTHS = {"untouched": "intact", "suppressed": "suppressed", "overwritten": "lost"}
-PLAN = Plan(rows=36, validation_rows=4, shots=SHOTS, heads=3, mean_prompts=5, effect_prompts=3, scales=(1.0, 2.0), dials=(0.5,))
+PLAN = Plan(
+    rows=36, validation_rows=4, shots=SHOTS, heads=3, mean_prompts=5, effect_prompts=3, scales=(1.0, 2.0), dials=(0.5,), repeats=0
+)
 
 
 class World:
@@ -213,6 +217,8 @@ def summary(cases: list[dict[str, object]]) -> dict[str, object]:
     """Wrong verdicts with their one-sided 95% Clopper-Pearson bound, and how many stayed open."""
     verdicts = {}
     for state, truth in TRUTHS.items():
+        if cases and not any(c["state"] == state for c in cases):
+            continue
         mine = [c for c in cases if c["state"] == state and c["planted"]]
         count = Counter(str(c["verdict"]) for c in mine)
         false = len(mine) - count[truth] - count["inconclusive"]
@@ -224,7 +230,8 @@ def summary(cases: list[dict[str, object]]) -> dict[str, object]:
             "planting_failed": sum(c["state"] == state and not c["planted"] for c in cases),
         }  # fmt: skip
     rules = {name: getattr(Rules(), name) for name in Rules.__slots__}
-    return {"verdicts": verdicts, "bases": len({c["base"] for c in cases}), "rules": rules, "cases": cases}
+    bases = {c["base"] for c in cases if "base" in c}
+    return {"verdicts": verdicts, "bases": len(bases), "rules": rules, "cases": cases}
 
 
 def main() -> None:
@@ -235,15 +242,43 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1000, help="1000 and above are kept for the committed run")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no case after this long; run again to go on")
     parser.add_argument("--merge", type=Path, nargs="+", help="files to put together instead of running")
+    parser.add_argument(
+        "--real", type=int, default=0, help="run this many cases of each state on SmolLM2 instead, if not yet there"
+    )
     parser.add_argument("--times", action="store_true", help="also write how long cases took")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    merged = [c for path in options.merge or () for c in read_json(path)["cases"]]
-    cases = merged or run(options)
-    cases.sort(key=lambda c: (c["seed"], c["state"]))
-    result = summary(cases)
-    write_json(options.out, result)
+    if options.real:
+        result = run_real(options)["real"]
+    else:
+        given = [read_json(path) for path in options.merge or ()]
+        cases = sorted([c for one in given for c in one["cases"]] or run(options), key=lambda c: (c["seed"], c["state"]))
+        result = summary(cases)
+        write_json(options.out, result | _real_of(*given, options.out))
     print(json.dumps(result["verdicts"], indent=1))
+
+
+def _real_of(*sources: dict[str, Any] | Path) -> dict[str, Any]:
+    """The cases on the real model that a result or a file holds, ready to stand beside the others; of several the first."""
+    read = (source if isinstance(source, dict) else read_json(source) if source.exists() else {} for source in sources)
+    return next(({"real": one["real"]} for one in read if "real" in one), {})
+
+
+def run_real(options: argparse.Namespace) -> dict[str, Any]:
+    """Cases on the real model, going on after those that `--out` holds; they stand under `real`."""
+    from planted_real import real_case
+
+    whole = read_json(options.out) if options.out.exists() else summary([])
+    cases = whole.get("real", {}).get("cases", [])
+    start = time.monotonic()
+    for seed in range(options.real):
+        for state in ("untouched", "suppressed"):
+            done = any((c["seed"], c["state"]) == (seed, state) for c in cases)
+            if not done and time.monotonic() - start <= options.seconds:
+                cases.append(real_case(state, seed))
+                whole["real"] = summary(cases)
+                write_json(options.out, whole)
+    return whole
 
 
 def run(options: argparse.Namespace) -> list[dict[str, object]]:
@@ -263,7 +298,7 @@ def run(options: argparse.Namespace) -> list[dict[str, object]]:
         for seed, state in left:
             if time.monotonic() - start <= options.seconds:
                 cases.append({"base": first} | case(world, base, state, seed))
-                write_json(options.out, summary(cases))
+                write_json(options.out, summary(cases) | _real_of(options.out))
     return cases
 
 

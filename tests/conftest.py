@@ -19,3 +19,15 @@ def real():
     from instruction_vectors import load
 
     return load()
+
+
+@pytest.fixture
+def lm_eval_tasks(tmp_path, monkeypatch):
+    """Folder of two local lm-eval tasks, read without network and without the user's cache."""
+    import datasets
+    import tiny_lm_eval
+
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tiny_lm_eval.write(tmp_path)

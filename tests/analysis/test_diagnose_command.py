@@ -8,6 +8,7 @@ import tiny_training
 from click.testing import CliRunner
 
 import instruction_vectors.analysis.diagnosis
+import instruction_vectors.analysis.outside
 from instruction_vectors.analysis.pair import Pair
 from instruction_vectors.cli import main
 
@@ -40,7 +41,7 @@ def test_numbers_and_artefacts_are_written(iv, tmp_path):
     tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
     result = iv("--tuned", "tiny", *tasks, "--rows", 6, "--out", tmp_path / "out", "--json")
     found = json.loads(result.stdout)
-    assert result.exit_code == (1 if found["bad"] else 0), result.stderr
+    assert result.exit_code == (3 if found["bad"] else 0), result.stderr
     assert set(found["tasks"]) == {"t1", "t5"}
     assert json.loads((tmp_path / "out/diagnosis.json").read_text()) == found
     assert (tmp_path / "out/diagnosis.md").read_text().startswith("# Diagnosis")
@@ -50,13 +51,34 @@ def test_numbers_and_artefacts_are_written(iv, tmp_path):
     assert "What kind of loss" in (tmp_path / "out/report.html").read_text()
 
 
-def test_a_bad_verdict_is_exit_status_1(iv, tmp_path, monkeypatch):
+def test_a_bad_verdict_is_exit_status_3(iv, tmp_path, monkeypatch):
     monkeypatch.setattr(instruction_vectors.analysis.diagnosis.Diagnosis, "bad", property(lambda self: True))
     tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
     result = iv("--tuned", "tiny", *tasks, "--rows", 6, "--out", tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stdout.startswith("# Diagnosis")
     assert json.loads((tmp_path / "out/guidance.json").read_text())["kl_weight"] == 1.0
+
+
+def test_lm_eval_s_flags_go_together(iv, tmp_path):
+    for flags in (("--include-path", tmp_path), ("--limit", 3)):
+        result = iv("--tuned", "tiny", *flags)
+        assert result.exit_code == 2
+        assert "go with --lm-eval" in result.stderr
+
+
+def test_lm_eval_tasks_are_told_apart_by_commas(iv, tmp_path, monkeypatch):
+    asked = {}
+
+    def rows(self, model, tokenizer):
+        asked["it"] = self
+        return {"a": [1.0]}
+
+    monkeypatch.setattr(instruction_vectors.analysis.outside.LmEval, "rows", rows)
+    tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
+    result = iv("--tuned", "tiny", *tasks, "--rows", 6, "--lm-eval", "a, b", "--include-path", tmp_path, "--limit", 3)
+    assert "| a | lm-eval | 1.00 | 1.00 |" in result.stdout, result.stderr
+    assert asked["it"] == instruction_vectors.analysis.outside.LmEval(("a", "b"), tmp_path, 3)
 
 
 def test_what_cannot_be_read_is_told(iv, tmp_path):

@@ -8,29 +8,25 @@ import pytest
 import tiny
 import tiny_training
 import torch
+from tiny_diagnosis import PLAN, TASKS, task
 
 from instruction_vectors.analysis.conditions import Condition, ask, shuffled, write_out
 from instruction_vectors.analysis.diagnosis import diagnose
+from instruction_vectors.analysis.extracted import Vectors
 from instruction_vectors.analysis.frames import frames, write_frames
-from instruction_vectors.analysis.ladder import ADDED, PROMPTED, Repair, rung_of
+from instruction_vectors.analysis.ladder import dialled, rung_of
+from instruction_vectors.analysis.pair import Pair
 from instruction_vectors.analysis.plan import Plan, Subject, other_of, subjects_of
 from instruction_vectors.analysis.relearn import relearned
+from instruction_vectors.analysis.repairs import ADDED, PROMPTED, Repair
+from instruction_vectors.analysis.summary import markdown
 from instruction_vectors.analysis.verdict import Rules
-from instruction_vectors.analysis.words import markdown, sentences
+from instruction_vectors.analysis.words import sentences
+from instruction_vectors.analysis.worse import change_of, floors_of, forms_of
 from instruction_vectors.errors import DataError
+from instruction_vectors.evaluation.statistics import noise_floor
 from instruction_vectors.tasks.prompts import instructed
-from instruction_vectors.tasks.task import Example, Task
-
-PLAN = Plan(rows=6, validation_rows=2, shots=2, heads=3, mean_prompts=3, effect_prompts=2, dials=(0.5,), scales=(1.0, 2.0))
-
-
-def task(name, shift, knowledge=True):
-    words = tiny.WORDS
-    rows = tuple(Example(words[i], words[(i * 7 + shift) % 36]) for i in range(18))
-    return Task(name, (f"{words[30]} {words[shift]}",), rows, knowledge=(f"{{input}} {words[20]}",) if knowledge else ())
-
-
-TASKS = [task("one", 1), task("two", 5), task("three", 11, knowledge=False)]
+from instruction_vectors.tasks.task import Example
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +177,67 @@ def test_a_model_against_its_own_copy_shows_no_drop():
         assert each.changes["instruction"].drop.value == 0
         assert each.trace.cosine == pytest.approx(1)
         assert each.trace.effect_after == pytest.approx(each.trace.effect_before)
+
+
+def test_the_floor_is_the_spread_of_the_base_asked_again(tok):
+    several = [replace(t, instructions=(*t.instructions, tiny.text(1, 2), tiny.text(9, 4, 7))) for t in TASKS[:2]]
+    subjects = subjects_of(several, PLAN)
+    model = tiny.shared("llama")
+    forms = forms_of(model, tok, subjects, lambda: None)
+    floors = floors_of(model, tok, subjects, forms, 2)
+    assert set(floors) == {"in_context", "zero_shot", "instruction"}  # one cloze only: knowledge cannot be asked otherwise
+    scores = []
+    for each in several:
+        runs = []
+        for turn in range(3):
+            turned = replace(each, instructions=each.instructions[turn:] + each.instructions[:turn])
+            rows = ask(model, tok, Subject.of(turned, PLAN), {"x+c": Condition()})["x+c"]
+            runs.append(sum(rows) / len(rows))
+        scores.append(runs)
+    assert floors["instruction"] == pytest.approx(noise_floor(*scores))
+    assert floors_of(model, tok, subjects, forms, 0) == {}
+
+
+def test_asking_again_keeps_rows_and_options_and_changes_shots():
+    subject = Subject.of(TASKS[0], PLAN)
+    again = subject.again(1)
+    assert again.queries == subject.probe.queries
+    assert [again.task.choices(row) for row in again.queries] == [subject.task.choices(row) for row in again.queries]
+    assert again.shot_sets() != subject.probe.shot_sets()
+
+
+def test_a_drop_counts_only_beyond_the_floor():
+    base, tuned = [1.0] * 20, [1.0] * 10 + [0.0] * 10
+    assert change_of(base, tuned, 1.0, Rules(), floor=0.4).worse
+    beyond = change_of(base, tuned, 1.0, Rules(), floor=0.6)
+    assert not beyond.worse
+    assert beyond.drop.interval[0] > 0
+    assert beyond.smallest >= 0.6
+    assert not change_of(base, [1.0] * 19 + [0.0], 1.0, Rules()).worse  # within the noise of the rows
+
+
+def test_shuffled_heads_hold_the_same_outputs_elsewhere():
+    model, heads = tiny.shared("llama"), ((0, 1), (1, 0), (2, 2))
+    mean = tiny.means("llama").float()
+    vectors = Vectors.of(model, {"t": mean}, heads)
+    moved = vectors.shuffled["t"]
+    assert moved.heads == heads
+    own = [mean[head] for head in heads]
+    places = [next(k for k, value in enumerate(own) if torch.equal(value, found)) for found in moved.values]
+    assert sorted(places) == [0, 1, 2]
+    assert all(place != here for here, place in enumerate(places))
+    assert Vectors.of(model, {"t": mean}, heads[:1]).shuffled == {}
+
+
+def test_relearning_stands_beside_other_rows_and_wrong_answers(tok):
+    plan = replace(PLAN, relearn_steps=3, relearn_rate=5e-2, dials=())
+    subject, other = (Subject.of(t, plan) for t in TASKS[:2])
+    pair = Pair(tok, tiny_training.adapted())
+    ((repair, after, controls),) = dialled(pair, tok, subject, plan, other=other)
+    assert tuple(controls) == repair.controls == ("3 steps of relearning another task", "3 steps of relearning shuffled answers")
+    assert not repair.evidence
+    assert not repair.required
+    assert len({tuple(rows) for rows in (after, *controls.values())}) > 1
 
 
 def test_relearning_lowers_the_loss_and_leaves_no_trace():

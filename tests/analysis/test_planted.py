@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from instruction_vectors.files import read_json, write_json
+from instruction_vectors.tasks.prompts import cloze
+
 PATH = Path(__file__).parents[2] / "scripts" / "planted.py"
 
 
@@ -95,3 +98,47 @@ def test_wrong_verdicts_are_bounded_as_clopper_and_pearson_say(planted):
     found = planted.summary(cases)["verdicts"]["overwritten"]
     assert (found["cases"], found["false"], found["inconclusive"], found["planting_failed"]) == (61, 1, 1, 1)
     assert 0.06 < found["upper95"] < 0.08
+
+
+def test_cases_on_the_real_model_stay_beside_the_others(planted, tmp_path, monkeypatch):
+    case = {"base": 0, "seed": 1, "state": "overwritten", "planted": True, "verdict": "lost"}
+    real = planted.summary([{"seed": 0, "state": "suppressed", "planted": True, "verdict": "inconclusive"}])
+    assert list(real["verdicts"]) == ["suppressed"]
+    write_json(tmp_path / "a.json", planted.summary([case]))
+    write_json(tmp_path / "b.json", planted.summary([{**case, "seed": 2}]) | {"real": real})
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json", "out.json")]
+    monkeypatch.setattr(sys, "argv", ["planted.py", "--merge", *paths[:2], "--out", paths[2]])
+    planted.main()
+    merged = read_json(tmp_path / "out.json")
+    assert merged["verdicts"]["overwritten"]["cases"] == 2
+    assert merged["real"] == real
+
+
+@pytest.fixture(scope="module")
+def planted_real(planted):
+    spec = importlib.util.spec_from_file_location("planted_real", PATH.with_name("planted_real.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_real_model_is_taught_what_the_state_says(planted_real):
+    task = planted_real.known("singular-plural")
+    right = {row.input: f" {row.output}" for row in task.rows}
+    head = f"{task.instruction}\nInput: "
+    prompts = planted_real.lesson("suppressed", task, random.Random(0))
+    zero = {p.text.split(head)[1].split("\n")[0]: p.target for p in prompts if p.text.count("Input:") == 1}
+    assert len(prompts) == 480
+    assert set(zero) == set(right)
+    assert not any(zero[asked] == right[asked] for asked in zero)
+    for row in task.rows:
+        assert zero[row.input].strip() in task.choices(row)
+    bare = {cloze(task, row).text: right[row.input] for row in task.rows}
+    rest = [p for p in prompts if p.text.count("Input:") != 1]
+    assert len(rest) == 240
+    for prompt in rest:
+        asked = prompt.text.rsplit("Input: ", 1)[-1].split("\n")[0]
+        assert prompt.target == (bare[prompt.text] if prompt.text in bare else right[asked])
+    assert sum(prompt.text in bare for prompt in rest) == 120
+    untouched = planted_real.lesson("untouched", task, random.Random(0))
+    assert sum(p.text.startswith(task.instruction) for p in untouched) == 160  # zero-shot and few-shot; the rest are clozes

@@ -1,7 +1,7 @@
 """One task asked under many conditions: prompts and interventions, judged by rank classification over the same options."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -78,3 +78,9 @@ def shuffled(shots: Sequence[Example]) -> tuple[Example, ...]:
     """The same inputs, every answer that of the shot before."""
     outputs = [shot.output for shot in shots]
     return tuple(Example(shot.input, output) for shot, output in zip(shots, outputs[-1:] + outputs[:-1], strict=True))
+
+
+def misled(subject: Subject) -> Subject:
+    """The same subject, the answers of its demonstrations shuffled."""
+    shown = subject.probe.demonstrations
+    return replace(subject, probe=replace(subject.probe, demonstrations=replace(shown, rows=shuffled(shown.rows))))

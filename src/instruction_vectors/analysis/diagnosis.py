@@ -3,16 +3,19 @@
 Four questions in turn: what got worse, where, gone or only covered, what to do (Jiang et al. 2406.12227, Figures 2-6).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.analysis.examination import Examination
+from instruction_vectors.analysis.outside import LmEval
 from instruction_vectors.analysis.pair import open_pair
 from instruction_vectors.analysis.plan import Plan, Subject, subjects_of
 from instruction_vectors.analysis.result import Diagnosis
+from instruction_vectors.analysis.stages import START, Curves, StageScore, stages_in
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import load_task
 from instruction_vectors.tasks.task import Task
@@ -25,16 +28,21 @@ def diagnose(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     last: str | Path | Task | None = None,
+    trained: Sequence[str | Path | Task] = (),
+    lm_eval: LmEval | None = None,
     plan: Plan | None = None,
 ) -> Diagnosis:
     """Say what a fine-tune did to each task: intact, suppressed, lost, or inconclusive.
 
     Args:
         base: a short name, folder, hub id or model; None where `tuned` is a PEFT model.
-        tuned: its child: the same kinds, or the folder of an adapter (the base is then in memory once).
+        tuned: its child: the same kinds, or the folder of an adapter (the base is then in memory once); or a folder of
+            numbered stages of either kind: the last is diagnosed, and every one measured for the curves.
         tasks: names of shipped tasks, `.jsonl` files, or tasks; two or more. Default: the shipped with a knowledge form.
         tokenizer: needed for models in memory.
-        last: the task the model was last trained on, whose vector is then tried subtracted.
+        last: the task the model was last trained on, whose vector is then tried subtracted. Default: the last of `trained`.
+        trained: the tasks it was trained on, in order: they are measured too and told apart from the untouched ones.
+        lm_eval: lm-eval tasks to run on both models; they get no verdict.
         plan: how much is measured.
 
     Raises:
@@ -42,11 +50,29 @@ def diagnose(
         DataError: an unknown, malformed or too small task.
     """
     plan = plan or Plan()
-    subjects = subjects_of(tasks, plan)
-    extra = {} if last is None else {"last": Subject.of(last if isinstance(last, Task) else load_task(last), plan)}
-    pair = open_pair(base, tuned, tokenizer=tokenizer)
+    learnt = [_loaded(task) for task in trained]
+    subjects = subjects_of(tasks, plan, learnt)
+    last = last or (learnt[-1] if learnt else None)
+    extra = {} if last is None else {"last": Subject.of(_loaded(last), plan)}
+    stages = stages_in(tuned, [task.name for task in learnt])
+    pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:
-        return Examination(pair, subjects, extra, plan, _counter(advance)).result()
+        examination = Examination(pair, subjects, extra, plan, _counter(advance), lm_eval)
+        found = examination.result()
+    return replace(found, stages=_curves(examination, stages, [task.name for task in learnt])) if stages else found
+
+
+def _curves(examination: Examination, stages: Mapping[str, Path], trained: Sequence[str]) -> list[StageScore]:
+    tools, last = examination.tools, [*stages][-1]
+    curves = Curves(examination.subjects, trained, examination.heads, tools.base, examination.plan)
+    curves.add(START, examination.base_forms, tools.base)
+    curves.measure({name: folder for name, folder in stages.items() if name != last}, examination.pair)
+    curves.add(last, examination.tuned_forms, tools.tuned)
+    return curves.scores
+
+
+def _loaded(task: str | Path | Task) -> Task:
+    return task if isinstance(task, Task) else load_task(task)
 
 
 def _counter(advance: Callable[[int], None]) -> Callable[[], None]:

@@ -6,40 +6,43 @@ from torch import Tensor, nn
 
 from instruction_vectors.analysis.conditions import ask, write_out
 from instruction_vectors.analysis.extracted import Vectors, choose_scale, effects_of, heads_of, means_of, records_of
-from instruction_vectors.analysis.ladder import (
+from instruction_vectors.analysis.ladder import Answers, dialled, rung_of
+from instruction_vectors.analysis.outside import LmEval, outside_changes
+from instruction_vectors.analysis.pair import Pair
+from instruction_vectors.analysis.plan import Plan, Subject, other_of
+from instruction_vectors.analysis.repairs import (
     ADDED,
     GRID,
     PROMPTED,
     SUBTRACTED,
     WRITTEN_ADDED,
     WRITTEN_SUBTRACTED,
-    Answers,
+    Repair,
     Tools,
-    dialled,
-    rung_of,
 )
-from instruction_vectors.analysis.pair import Pair
-from instruction_vectors.analysis.plan import Plan, Subject
 from instruction_vectors.analysis.result import Diagnosis, TaskDiagnosis
 from instruction_vectors.analysis.verdict import Evidence, Rung, judge
 from instruction_vectors.analysis.where import explained, states_of, trace_of, weight_distance
-from instruction_vectors.analysis.worse import Change, changes_of, forms_of, split_of
+from instruction_vectors.analysis.worse import Change, changes_of, floors_of, forms_of, split_of
 from instruction_vectors.evaluation.abilities import Form, Rows
 
 
 class Examination:
     """One diagnosis; measures both models when it is made, repairs when its result is asked for.
 
-    `extra` may hold the task last trained on under the name `last`.
+    `extra` may hold the task last trained on under the name `last`, `outside` lm-eval tasks to run on both models.
     """
 
     def __init__(
-        self, pair: Pair, subjects: dict[str, Subject], extra: dict[str, Subject], plan: Plan, step: Callable[[], None]
-    ) -> None:
+        self, pair: Pair, subjects: dict[str, Subject], extra: dict[str, Subject], plan: Plan, step: Callable[[], None],
+        outside: LmEval | None = None,
+    ) -> None:  # fmt: skip
         self.pair, self.subjects, self.plan, self.step = pair, subjects, plan, step
         self.tokenizer = pair.tokenizer
         with pair.base() as model:
+            before = outside.rows(model, self.tokenizer) if outside else {}
             self.base_forms = forms_of(model, self.tokenizer, subjects, step)
+            self.floors = floors_of(model, self.tokenizer, subjects, self.base_forms, plan.repeats)
             means = means_of(model, self.tokenizer, subjects, plan, step)
             self.effects = effects_of(model, self.tokenizer, subjects, means, plan, step)
             self.heads = heads_of(self.effects, plan)
@@ -47,12 +50,13 @@ class Examination:
             scale = choose_scale(model, self.tokenizer, subjects, base, plan)
             self.base_states = states_of(model, self.tokenizer, subjects)
         with pair.tuned() as model:
+            self.outside = outside_changes(before, outside.rows(model, self.tokenizer) if outside else {}, plan.rules)
             self.tuned_forms = forms_of(model, self.tokenizer, subjects, step)
             means = means_of(model, self.tokenizer, {**subjects, **extra}, plan, step)
             trained = means.pop("last", None)
             self.tuned_effects = effects_of(model, self.tokenizer, subjects, means, plan, step)
             tuned = Vectors.of(model, means, self.heads)
-            theirs = None if trained is None else Vectors.of(model, {"last": trained}, self.heads).mean
+            theirs = None if trained is None else Vectors.of(model, {"last": trained}, self.heads)
             self.tuned_states = states_of(model, self.tokenizer, subjects)
         self.tools = Tools(base, tuned, scale, theirs, subjects)
 
@@ -71,12 +75,13 @@ class Examination:
             weight_distance=weight_distance(self.pair),
             explained=explained({name: task.trace for name, task in tasks.items()}, drops),
             plan=self.plan,
+            lm_eval=self.outside,
             vectors=self.tools.base.by_task,
         )
 
     def _task(self, name: str, base: Answers) -> TaskDiagnosis:
         rules = self.plan.rules
-        changes = changes_of(self.subjects[name], self.base_forms[name], self.tuned_forms[name], rules)
+        changes = changes_of(self.subjects[name], self.base_forms[name], self.tuned_forms[name], rules, self.floors)
         # Repairs and their controls are tried where something seems to have been lost.
         fell = changes["instruction"].drop.value > 0
         with self.pair.tuned() as model:
@@ -98,10 +103,11 @@ class Examination:
 
     def _rungs(self, name: str, base: Answers, tuned: Answers) -> list[Rung]:
         subject = self.subjects[name]
-        repairs = [(r, tuned[r.name]) for r in (PROMPTED, ADDED, SUBTRACTED) if r.name in tuned]
-        repairs += dialled(self.pair, self.tokenizer, subject, self.plan)
+        repairs: list[tuple[Repair, list[float], Answers]]
+        repairs = [(r, tuned[r.name], {}) for r in (PROMPTED, ADDED, SUBTRACTED) if r.name in tuned]
+        repairs += dialled(self.pair, self.tokenizer, subject, self.plan, other=self._other(name))
         self.step()
-        return [rung_of(repair, after, base, tuned, subject.width, self.plan.rules) for repair, after in repairs]
+        return [rung_of(r, after, base, tuned | controls, subject.width, self.plan.rules) for r, after, controls in repairs]
 
     def _written_rungs(self, name: str) -> list[Rung]:
         subject, seed = self.subjects[name], self.plan.seed
@@ -110,9 +116,13 @@ class Examination:
         with self.pair.tuned() as model:
             tuned = write_out(model, self.tokenizer, subject, self.tools.written(name, seed, controls=True))
         base["x+c"], tuned["x+c"] = (forms[name]["in_context"] for forms in (self.base_forms, self.tuned_forms))
-        repairs = [(r, tuned[r.name]) for r in (WRITTEN_ADDED, WRITTEN_SUBTRACTED) if r.name in tuned]
-        repairs += dialled(self.pair, self.tokenizer, subject, self.plan, written=True)
-        return [rung_of(repair, after, base, tuned, 1.0, self.plan.rules) for repair, after in repairs]
+        repairs: list[tuple[Repair, list[float], Answers]]
+        repairs = [(r, tuned[r.name], {}) for r in (WRITTEN_ADDED, WRITTEN_SUBTRACTED) if r.name in tuned]
+        repairs += dialled(self.pair, self.tokenizer, subject, self.plan, other=self._other(name), written=True)
+        return [rung_of(r, after, base, tuned | controls, 1.0, self.plan.rules) for r, after, controls in repairs]
+
+    def _other(self, name: str) -> Subject:
+        return self.subjects[other_of(name, list(self.subjects))]
 
 
 def _evidence(changes: Mapping[Form, Change], form: Form, rungs: Sequence[Rung]) -> Evidence:

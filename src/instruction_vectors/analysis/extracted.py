@@ -1,8 +1,9 @@
 """The vectors of base and tuned model over the same heads, the base's; and how strongly they go in."""
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ class Vectors:
 
     by_task: Mapping[str, InstructionVector]
     mean: InstructionVector
+    shuffled: Mapping[str, InstructionVector] = field(default_factory=dict)
+    """The same head outputs, each at another head; empty where there is but one head."""
 
     @classmethod
     def of(cls, model: nn.Module, means: Means, heads: Sequence[Head], records: Mapping[str, Any] | None = None) -> "Vectors":
@@ -38,11 +41,20 @@ class Vectors:
             name: InstructionVector.from_means(model, mean, tuple(heads), metadata=facts.get(name, {}))
             for name, mean in means.items()
         }
-        return cls(each, InstructionVector.from_means(model, everything, tuple(heads)))
+        moved = {name: _shuffled(model, name, mean, heads) for name, mean in means.items()} if len(heads) > 1 else {}
+        return cls(each, InstructionVector.from_means(model, everything, tuple(heads)), moved)
 
     def random(self, name: str, seed: int) -> InstructionVector:
         """A random vector of a task's norm, another for every task and seed."""
         return self.by_task[name].random_like(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4]))
+
+
+def _shuffled(model: nn.Module, name: str, mean: Tensor, heads: Sequence[Head]) -> InstructionVector:
+    order, moved = list(heads), mean.clone()
+    random.Random(name).shuffle(order)
+    for head, source in zip(order, order[1:] + order[:1], strict=True):  # one cycle, so that none stays where it was
+        moved[head] = mean[source]
+    return InstructionVector.from_means(model, moved, tuple(heads))
 
 
 def means_of(

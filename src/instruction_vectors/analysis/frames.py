@@ -5,11 +5,13 @@ from typing import Any
 
 from instruction_vectors.analysis.result import Diagnosis
 from instruction_vectors.errors import IVError
+from instruction_vectors.evaluation.abilities import FORMS
 from instruction_vectors.evaluation.knowledge import Estimate
 
 
 def frames(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Tables (`pandas.DataFrame`) by name: `verdicts`, `changes` (a row a task and form), `repairs`, `grid`, `where`, `effects`.
+    """Tables (`pandas.DataFrame`) by name: `verdicts`, `changes` (a row a task and form), `repairs`, `grid`, `where`, `effects`;
+    `stages` and `lm_eval` where such were measured.
 
     Raises:
         IVError: pandas is not installed.
@@ -39,7 +41,7 @@ def write_frames(diagnosis: Diagnosis, folder: Path) -> list[Path]:
 def _rows(diagnosis: Diagnosis) -> dict[str, list[dict[str, Any]]]:
     tasks = diagnosis.tasks.items()
     effects = zip(diagnosis.effects["before"], diagnosis.effects["after"], strict=True)
-    return {
+    tables = {
         "verdicts": [
             {"task": n, "verdict": t.verdict.name, "reason": t.verdict.reason, "by": ", ".join(t.verdict.by),
              "written": t.written.name}
@@ -47,7 +49,7 @@ def _rows(diagnosis: Diagnosis) -> dict[str, list[dict[str, Any]]]:
         ],
         "changes": [
             {"task": n, "form": form, **_flat("base", c.base), **_flat("tuned", c.tuned), **_flat("drop", c.drop),
-             "bound": c.bound, "smallest": c.smallest}
+             "bound": c.bound, "smallest": c.smallest, "floor": c.floor, "worse": c.worse}
             for n, t in tasks for form, c in t.changes.items()
         ],
         "repairs": [
@@ -68,7 +70,18 @@ def _rows(diagnosis: Diagnosis) -> dict[str, list[dict[str, Any]]]:
             {"layer": layer, "head": head, "before": b, "after": a, "difference": a - b}
             for layer, (before, after) in enumerate(effects) for head, (b, a) in enumerate(zip(before, after, strict=True))
         ],
+        "lm_eval": [
+            {"task": name, **_flat("base", c.base), **_flat("tuned", c.tuned), **_flat("drop", c.drop), "bound": c.bound,
+             "smallest": c.smallest, "worse": c.worse}
+            for name, c in diagnosis.lm_eval.items()
+        ],
+        "stages": [
+            {"stage": s.stage, "task": s.task, "trained": s.trained, "cosine": s.cosine,
+             **{key: value for form in FORMS for key, value in _flat(form, s.forms.get(form)).items()}}
+            for s in diagnosis.stages
+        ],
     }  # fmt: skip
+    return {name: rows for name, rows in tables.items() if rows or name not in ("lm_eval", "stages")}
 
 
 def _flat(name: str, estimate: Estimate | None) -> dict[str, float | None]:

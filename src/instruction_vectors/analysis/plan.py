@@ -26,6 +26,7 @@ class Plan:
         dials: how much of the fine-tune is kept where it is turned down.
         relearn_steps: gradient steps of the relearning rung; 0 leaves it out.
         relearn_rate: their learning rate.
+        repeats: how often the base is measured again, asked otherwise, to tell its own noise; 0 leaves it out.
         rules: of the verdict.
         seed: what every draw depends on.
     """
@@ -40,6 +41,7 @@ class Plan:
     dials: tuple[float, ...] = (0.75, 0.5, 0.25)
     relearn_steps: int = 0
     relearn_rate: float = 1e-3
+    repeats: int = 2
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
 
@@ -75,6 +77,13 @@ class Subject:
             raise DataError(f"task {task.name!r}: every answer is the same, so there is nothing to choose from")
         return cls(Probe(task, queries.rows, rest, plan.shots), validation.rows)
 
+    def again(self, turn: int) -> Probe:
+        """The same rows and options asked for anew: other shots, and the next wordings of instruction and cloze."""
+        task = self.task
+        wordings = (_turned(task.instructions, turn), _turned(task.knowledge, turn))
+        other = replace(self.probe.demonstrations, name=f"{task.name}/again {turn}")  # shots are drawn by name
+        return replace(self.probe, task=replace(task, instructions=wordings[0], knowledge=wordings[1]), demonstrations=other)
+
     @property
     def task(self) -> Task:
         """The whole task."""
@@ -86,8 +95,15 @@ class Subject:
         return max(1 / (1 - 1 / len(self.task.choices(row))) for row in self.probe.queries)
 
 
-def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan) -> dict[str, Subject]:
+def _turned(wordings: tuple[str, ...], turn: int) -> tuple[str, ...]:
+    start = turn % len(wordings) if wordings else 0
+    return wordings[start:] + wordings[:start]
+
+
+def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan, trained: Sequence[Task] = ()) -> dict[str, Subject]:
     """The tasks of a diagnosis by name; by default the shipped ones with a knowledge form and rows enough.
+
+    Those of `trained` that are not among them come last.
 
     Raises:
         DataError: an unknown or malformed task, or fewer than two (other tasks are controls).
@@ -95,6 +111,7 @@ def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan) -> dict[s
     loaded = [task if isinstance(task, Task) else load_task(task) for task in (task_names() if tasks is None else tasks)]
     if tasks is None:
         loaded = [task for task in loaded if task.knowledge]
+    loaded += [task for task in trained if task not in loaded]
     names = [task.name for task in loaded]
     if len(set(names)) != len(names):
         loaded = [replace(task, name=f"{task.name} ({k})") for k, task in enumerate(loaded)]

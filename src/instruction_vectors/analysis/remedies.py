@@ -5,7 +5,7 @@ from pathlib import Path
 
 from instruction_vectors.analysis.frames import write_frames
 from instruction_vectors.analysis.result import Diagnosis
-from instruction_vectors.analysis.words import markdown
+from instruction_vectors.analysis.summary import markdown
 from instruction_vectors.files import write_atomic, write_json
 from instruction_vectors.training.config import IVGuidanceConfig
 

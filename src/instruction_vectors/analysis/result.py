@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from instruction_vectors.analysis.plan import Plan
+from instruction_vectors.analysis.stages import StageScore
 from instruction_vectors.analysis.verdict import Rung, Verdict
 from instruction_vectors.analysis.where import Trace
 from instruction_vectors.analysis.worse import Change
@@ -54,6 +55,8 @@ class Diagnosis:
         weight_distance: relative, over the weights that changed.
         explained: R² against the drop over tasks.
         plan: the settings.
+        lm_eval: by `task, metric`, how lm-eval tasks changed; empty where none was asked for.
+        stages: every task at every stage of a sequence; empty where the tuned model is a single one.
         vectors: the base's, by task.
     """
 
@@ -65,6 +68,8 @@ class Diagnosis:
     weight_distance: float
     explained: Mapping[str, float]
     plan: Plan
+    lm_eval: Mapping[str, Change] = field(default_factory=dict)
+    stages: Sequence[StageScore] = ()
     vectors: Mapping[str, InstructionVector] = field(default_factory=dict, repr=False)
 
     @property

@@ -193,14 +193,18 @@ def minimum_detectable_effect(error: float, *, level: float = 0.05, power: float
     return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * error)
 
 
-def noise_floor(runs: Sequence[float], *, confidence: float = 0.95) -> float:
-    """How far two runs of the same thing may differ: t_{(1+confidence)/2, n-1} * s * sqrt(2).
+def noise_floor(*things: Sequence[float], confidence: float = 0.95) -> float:
+    """How far two runs of the same thing may differ: t_{(1+confidence)/2, d} * s * sqrt(2).
 
-    `runs` are scores of repeated base runs (two or more); a smaller difference between single runs says nothing.
+    `things` holds the scores of repeated base runs, two or more, of one thing or of several that are taken to be equally
+    noisy: then s is pooled over them and d is the sum of their runs, each less one. A smaller difference between single
+    runs says nothing.
     """
-    if len(runs) < 2:
+    if not things or any(len(runs) < 2 for runs in things):
         raise DataError("a noise floor needs two or more repeated runs")
-    return float(t.ppf((1 + confidence) / 2, len(runs) - 1) * np.std(runs, ddof=1) * math.sqrt(2))
+    free = sum(len(runs) - 1 for runs in things)
+    squares = sum(float(np.var(runs) * len(runs)) for runs in things)
+    return float(t.ppf((1 + confidence) / 2, free) * math.sqrt(2 * squares / free))
 
 
 @dataclass(frozen=True, slots=True)

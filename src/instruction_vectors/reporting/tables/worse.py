@@ -34,7 +34,8 @@ def stage_scores(results: Mapping[str, Any]) -> Table | None:
     by_task: dict[str, list[Mapping[str, Any]]] = {}
     for raw in sequence(mapping(results.get("diagnosis")).get("stages")):
         by_task.setdefault(str(mapping(raw).get("task")), []).append(mapping(raw))
-    rows, stages = [], []
+    rows: list[list[Cell]] = []
+    stages: list[str] = []
     for name, scores in by_task.items():
         stages = stages or [str(score.get("stage")) for score in scores]
         kind = "trained" if scores[0].get("trained") else "untouched"
