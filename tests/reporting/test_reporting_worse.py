@@ -2,9 +2,11 @@
 
 import pytest
 
+from instruction_vectors.reporting.figures.effect_maps import effect_maps
 from instruction_vectors.reporting.figures.stage_curves import stage_curves
 from instruction_vectors.reporting.palette import LIVE
 from instruction_vectors.reporting.report import render_html
+from instruction_vectors.reporting.tables.inside import traces
 from instruction_vectors.reporting.tables.worse import changes, stage_scores
 
 
@@ -22,9 +24,12 @@ def score(stage, task, trained, value, cosine):
 
 
 NAME = "<b>task</b>"
+TRACE = {"cosine": 0.6, "effect_before": 0.03, "effect_after": 0.001, "last_layer": 0.9}
 RESULTS = {
     "diagnosis": {
-        "tasks": {NAME: {"changes": {"instruction": change(0.9, 0.2, True), "knowledge": 3}}},
+        "tasks": {NAME: {"changes": {"instruction": change(0.9, 0.2, True), "knowledge": 3}, "trace": TRACE}},
+        "effects": {"before": [[0.2, 0.0], [0.1, -0.1]], "after": [[0.1, 0.0], [0.1, 0.3]]},
+        "explained": {"cosine of the vectors": 0.873},
         "lm_eval": {"hellaswag, acc": change(0.4, 0.35, False)},
         "stages": [
             score("M0", NAME, False, 0.9, 1.0),
@@ -49,6 +54,17 @@ def test_what_got_worse_holds_forms_and_lm_eval_tasks():
         [*LM_EVAL, "0.40 [0.30, 0.50]", "0.35 [0.25, 0.45]", "+0.05 [\N{MINUS SIGN}0.05, +0.15]", "0.15", "0.20", "no"],
     ]
     assert changes({}) is None
+
+
+def test_where_it_happened_holds_traces_and_three_maps():
+    table = traces(RESULTS)
+    assert text(table) == [[NAME, "0.60", "+0.0300", "+0.0010", "0.90"]]
+    assert table.remark == "R² against the drop, over tasks: cosine of the vectors 0.87."
+    maps = effect_maps(RESULTS, LIVE, 360)
+    assert list(maps) == ["before", "after", "after minus before"]
+    assert "layer 1, head 1, +0.400" in maps["after minus before"].description
+    assert list(effect_maps({"diagnosis": {"effects": {"before": [[0.1]], "after": 3}}}, LIVE, 360)) == ["before"]
+    assert (traces({}), effect_maps({}, LIVE, 360)) == (None, {})
 
 
 def test_stages_are_columns():

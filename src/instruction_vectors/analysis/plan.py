@@ -41,7 +41,7 @@ class Plan:
     dials: tuple[float, ...] = (0.75, 0.5, 0.25)
     relearn_steps: int = 0
     relearn_rate: float = 1e-3
-    repeats: int = 2
+    repeats: int = 1
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
 

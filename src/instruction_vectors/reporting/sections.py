@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from . import figures, findings, tables
 from .contents import METRICS
+from .figures.effect_maps import effect_maps
 from .figures.stage_curves import stage_curves
 from .palette import LIVE
 from .svg import Drawing
-from .tables import Table, worse
+from .tables import Table, inside, worse
 from .values import mapping
 
 _WIDE, _NARROW = 912.0, 360.0
@@ -102,7 +103,19 @@ _HYPOTHESIS = (
 
 def _diagnosis(results: Mapping[str, Any]) -> list[Block]:
     found = [tables.verdicts(results), worse.changes(results), tables.repairs(results), tables.conditions(results)]
-    return [Block(tables=[table for table in found if table]), _stages(results), *_plane(results, "diagnosis")]
+    kinds = [Block(tables=[table for table in found if table]), _stages(results), *_plane(results, "diagnosis")]
+    return [*kinds, _inside(results)]
+
+
+def _inside(results: Mapping[str, Any]) -> Block:
+    maps, table = effect_maps(results, LIVE, _NARROW), inside.traces(results)
+    return Block(
+        "Where it happened",
+        "Each cell is one head, layers left to right; green lifts the probability of the right answer, purple lowers it. Each "
+        "map has a colour scale of its own.",
+        panels=[(d.inline(f"map-{i}"), f"{name[:1].upper()}{name[1:]}.") for i, (name, d) in enumerate(maps.items())],
+        tables=[table] if table else [],
+    )
 
 
 def _stages(results: Mapping[str, Any]) -> Block:
