@@ -136,7 +136,7 @@ def test_every_verb_helps_with_an_example(iv, verb, flag):
 def test_the_help_lists_every_verb_and_the_exit_statuses(iv):
     text = iv("--help").stdout
     assert all(f"\n  {verb} " in text for verb in main.commands)
-    assert "Exit status: 0 done, 1 the work failed, 2 bad use" in text
+    assert "Exit status: 0 done, 1 the work failed, 2 bad use, 3 a bad verdict" in " ".join(text.split())
 
 
 def test_the_version_is_told(iv):

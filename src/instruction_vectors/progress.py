@@ -73,8 +73,8 @@ def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], 
             out.print(f"{description}: {done}/{total}, {_rate(done, now - start, unit)}, about {left:.0f} s left", markup=False)
 
     yield advance
-    seconds = time.monotonic() - start
-    out.print(f"{description}: {total}/{total} in {seconds:.1f} s ({_rate(total, seconds, unit)})", markup=False)
+    if (seconds := time.monotonic() - start) >= _QUIET_SECONDS:
+        out.print(f"{description}: {total}/{total} in {seconds:.1f} s ({_rate(total, seconds, unit)})", markup=False)
 
 
 def _rate(done: int, seconds: float, unit: str) -> str:

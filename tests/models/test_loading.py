@@ -79,7 +79,27 @@ def test_an_unknown_name_without_network_is_refused_in_one_sentence(offline):
     message = refusal("nobody/no-such-model")
     assert "nobody/no-such-model" in message
     assert DEFAULT_MODEL in message
-    assert "not a folder" in refusal("no such name !")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("smolm2-135m", "is not a short name (smollm2-135m-instruct), and there is no folder"),
+        ("no such name !", "is not a short name"),
+        ("/no/such/folder", "there is no folder '/no/such/folder'"),
+        ("./here", "there is no folder './here'"),
+        ("runs/first/second", "there is no folder"),
+        ("there/gone", "there is no folder 'there/gone'"),
+    ],
+)
+def test_what_can_only_be_a_mistake_is_refused_without_asking_the_hub(monkeypatch, tmp_path, name, said):
+    def asked(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", asked)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    assert said in refusal(name)
 
 
 def test_an_encoder_decoder_is_refused(tmp_path):

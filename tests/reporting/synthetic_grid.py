@@ -17,6 +17,8 @@ def cell(method="sequential", guide="none", seed=0, *, ap=0.6, ip=0.5, sequence=
     entry |= {f"{name}_change": estimate(rng.uniform(-0.4, 0.1)) for name in MEASURES[3:]}
     forms = ("in_context", "zero_shot", "knowledge", "instruction")
     stages = [{"after": name, **{form: estimate(rng.uniform(0.2, 0.8)) for form in forms}} for name in ("M0", "one", "two")]
+    matrix = [[round(rng.random(), 2) for _ in range(2)] for _ in range(3)]
+    entry |= {"tasks": ["one", "two"], "matrix": matrix}
     return entry | {"ap": estimate(ap), "in_context": estimate(ip), "stages": stages}
 
 

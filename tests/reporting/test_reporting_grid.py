@@ -59,6 +59,19 @@ def test_a_run_has_a_plane_too(make_results):
     assert "IV-guided, M0: accuracy, knowledge form 0.510" in body
 
 
+def test_the_matrix_of_a_cell_is_turned_and_the_stage_that_trained_is_marked():
+    entry = {**synthetic_grid.cell(), "tasks": ["one", "two"], "matrix": [[0.1, 0.2], [0.9, 0.3], [0.6, 0.8]]}
+    (table,) = tables.cell_matrices({"grid": {"cells": [entry]}})
+    assert table.columns == ["task", "M0", "after one", "after two"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["one", "0.10", "0.90", "0.60"],
+        ["two", "0.20", "0.30", "0.80"],
+    ]
+    assert [[cell.marked for cell in row[1:]] for row in table.rows] == [[False, True, False], [False, False, True]]
+    (lower,) = tables.cell_matrices({"grid": {"cells": [{**entry, "matrix": [[0.1], [0.9, None], 3]}]}})
+    assert [[cell.text for cell in row] for row in lower.rows] == [["one", "0.10", "0.90", "–"], ["two", "–", "–", "–"]]
+
+
 def test_two_runs_are_compared_number_by_number():
     def run(ip, guides=("none",)):
         return {"grid": {"cells": [synthetic_grid.cell(guide=g, ip=ip) for g in guides]}}

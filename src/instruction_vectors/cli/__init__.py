@@ -23,7 +23,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 def main() -> None:
     """See what a fine-tune breaks, find out whether it is gone or only covered, and keep it from breaking.
 
-    Exit status: 0 done, 1 the work failed, 2 bad use, 130 stopped by Ctrl-C.
+    Exit status: 0 done, 1 the work failed, 2 bad use, 3 a bad verdict (iv diagnose), 130 stopped by Ctrl-C.
     """
 
 

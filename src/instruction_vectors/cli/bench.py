@@ -35,6 +35,7 @@ from instruction_vectors.cli.screen import quiet
     "--data-dir", envvar="IV_DATA_DIR", type=click.Path(file_okay=False, path_type=Path), help="Where benchmarks are read from."
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/bench"), show_default=True)
+@click.option("--keep-stages", is_flag=True, help="Keep the adapters after every task of a finished cell, for `iv diagnose`.")
 @click.option("--list-cells", is_flag=True, help="Print the cells' names and stop.")
 @click.option("--cell", "only", help="Run this cell only (SLURM: one job a cell).")
 @click.option("--ray", "on_ray", is_flag=True, help="Run the cells on a local Ray cluster.")
@@ -62,6 +63,7 @@ def bench(
     /,
     out: Path,
     data_dir: Path | None,
+    keep_stages: bool,
     list_cells: bool,
     only: str | None,
     on_ray: bool,
@@ -99,23 +101,25 @@ def bench(
         ctx.exit(1 if different else 0)
     cells = grids.cells_of(_bench_settings(flags))
     if list_cells:
-        click.echo("\n".join(cell.name for cell in cells))
+        names = [cell.name for cell in cells]
+        click.echo(json.dumps(names) if as_json else "\n".join(names))
         return
     if only:
         cells = [cell for cell in cells if cell.name == only]
         if not cells:
             raise click.BadParameter(f"no cell {only!r}; --list-cells names them", param_hint="--cell")
     if watch:
-        grids.watch(cells, out)
+        grids.watch(cells, out) if not as_json else _print_standing(cells, out)
         return
     if on_ray or ray_address:
         from instruction_vectors.continual.ray_grid import run_on_ray
 
-        results = run_on_ray(cells, out, data_dir, address=ray_address, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
+        needs: dict[str, Any] = {"cpus": cpus, "gpus": gpus, "memory_gb": memory_gb}
+        results = run_on_ray(cells, out, data_dir, address=ray_address, keep_stages=keep_stages, **needs)
     else:
         from instruction_vectors.continual.grid import run_grid
 
-        results = run_grid(cells, out, data_dir)
+        results = run_grid(cells, out, data_dir, keep_stages=keep_stages)
     click.echo(json.dumps(results) if as_json else "\n".join(str(out / "cells" / cell.name / "result.json") for cell in cells))
 
 
@@ -134,6 +138,13 @@ def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
     if batch is not None:
         settings["stage"] = {**settings.get("stage", {}), "batch_size": batch}
     return settings
+
+
+def _print_standing(cells: Any, out: Path) -> None:
+    from instruction_vectors.continual.grid import standing
+
+    found = [standing(cell, out) for cell in cells]
+    click.echo(json.dumps([{"cell": s.cell.name, "state": s.state, "steps": s.steps, "seconds": s.seconds} for s in found]))
 
 
 def _bisect(path: Path, as_json: bool) -> None:

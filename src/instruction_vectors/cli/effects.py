@@ -40,6 +40,7 @@ def effects(
 
     opened, tokenizer = load(model)
     anatomy = anatomy_of(opened)
+    extraction.check_count(top, anatomy.n_layers, anatomy.n_heads)
     cost = anatomy.n_heads * anatomy.n_layers // 2
     click.echo(f"cost: {prompts} prompts, each its own tokens and about {cost} more (heads x layers / 2)", err=True)
     built = extraction.demonstrations(loaded, prompts=mean_prompts, shots=shots, seed=seed)

@@ -21,7 +21,9 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: s
 
     \b
     Example:
-      iv generate "Give the past tense of the verb.\\nInput: sing\\nOutput:" --vector vectors/present-past
+      iv generate "Give the past tense of the verb.\\nInput: bring\\nOutput:" --vector vectors/present-past --tokens 3
+
+    That writes "brought"; without --vector it does not.
     """
     quiet()
     from contextlib import nullcontext

@@ -96,7 +96,8 @@ def validate(
 @tasks.command()
 @click.argument("name")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where to put it.")
-def fetch(name: str, data_dir: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the files' names as JSON.")
+def fetch(name: str, data_dir: Path, as_json: bool) -> None:
     """Download the published files of benchmark NAME (func or trace), each checked against its SHA-256.
 
     Stop it with Ctrl-C; the same command goes on where it stopped.
@@ -107,7 +108,8 @@ def fetch(name: str, data_dir: Path) -> None:
     """
     from instruction_vectors.tasks.fetch import fetch as download
 
-    click.echo(f"{data_dir}: {len(download(name, data_dir))} files")
+    files = download(name, data_dir)
+    click.echo(json.dumps([str(path) for path in files]) if as_json else f"{data_dir}: {len(files)} files")
 
 
 def _print_tasks(loaded: Any, as_json: bool, rows: bool) -> None:

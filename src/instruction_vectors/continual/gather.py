@@ -30,7 +30,7 @@ def _entry(path: Path) -> dict[str, Any]:
         if stages:
             entry[form] = _value(stages[-1])
             entry[f"{form}_change"] = _value(stages[-1]["change"])
-    return entry | {"stages": list(_stages(result))}
+    return entry | {"tasks": result["tasks"], "matrix": result["matrix"], "stages": list(_stages(result))}
 
 
 def _stages(result: dict[str, Any]) -> Iterator[dict[str, Any]]:

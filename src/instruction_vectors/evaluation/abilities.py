@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.scoring import Edit, Score, chance_corrected, rank, score
 from instruction_vectors.tasks.prompts import PLAIN, Prompt, Template, cloze, draw_shots, instructed
 from instruction_vectors.tasks.task import Example, Task
@@ -43,7 +44,16 @@ class Probe:
 
     @classmethod
     def of(cls, task: Task, rows: int, *, seed: int = 0, reserve: int = 30) -> "Probe":
-        """The first `rows` rows of a seeded split, and the next `reserve` as demonstrations."""
+        """The first `rows` rows of a seeded split, and the next `reserve` as demonstrations.
+
+        Raises:
+            DataError: the task has too few rows for both.
+        """
+        if len(task.rows) < (need := rows + reserve):
+            raise DataError(
+                f"task {task.name!r} has {len(task.rows)} rows, and {need} are needed: {rows} to measure, and {reserve} "
+                "others that solved examples of few-shot prompts are drawn from; measure fewer (--rows) or add rows"
+            )
         queries, demonstrations = task.split(rows, reserve, -1, seed=seed)[:2]
         return cls(task, queries.rows, demonstrations)
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
@@ -75,6 +77,10 @@ def load(
         ModelError: unknown name, nothing on disk and no network, a broken file, or not a decoder-only model.
     """
     packaged = SHORT_NAMES.get(name_or_path)
+    if packaged is None:
+        _check_name(name_or_path)
+    if adapter is not None:
+        _check_name(str(adapter), "adapter_config.json")
     source = str(_converted(name_or_path, packaged)) if packaged else name_or_path
     with _explained(name_or_path):
         config = AutoConfig.from_pretrained(source)
@@ -215,6 +221,31 @@ def _intact(folder: Path) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_name(name: str, file: str = "config.json") -> None:
+    """Complain at once of a name that can only be a mistake, where the hub would be asked again and again in vain.
+
+    Raises:
+        ModelError: no short name and no hub id (`owner/name`), or the path of a folder that is not there.
+    """
+    path = Path(name)
+    if path.exists() or _cached(name, file):
+        return
+    if len(path.parts) > 2 or name.startswith(("/", ".", "~")) or (len(path.parts) == 2 and path.parent.is_dir()):
+        raise ModelError(f"there is no folder {name!r}; check the path (it is looked for from {Path.cwd()})")
+    if len(path.parts) < 2:
+        raise ModelError(
+            f"{name!r} is not a short name ({', '.join(SHORT_NAMES)}), and there is no folder of that name here; a model of the "
+            "Hugging Face hub is named with its owner, as in 'owner/name'"
+        )
+
+
+def _cached(name: str, file: str) -> bool:
+    """Whether the hub's cache holds a file of the model called `name` (a few old ones have no owner)."""
+    with contextlib.suppress(HFValidationError):
+        return isinstance(try_to_load_from_cache(name, file), str)
+    return False
 
 
 @contextlib.contextmanager

@@ -52,7 +52,6 @@ class Section:
 def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
     """The sections that have something to show, and the headings of those that do not."""
     sections = [
-        Section("against", "Beside another run", "", [Block(tables=_against(results))]),
         Section("diagnosis", "What kind of loss", _DIAGNOSIS, _diagnosis(results)),
         Section("grid", "Methods over task sequences", _GRID, _grid(results)),
         Section("forgetting", "What was forgotten", _FORGETTING, _forgetting(results)),
@@ -60,6 +59,7 @@ def build(results: Mapping[str, Any]) -> tuple[list[Section], list[str]]:
         Section("heads", "Where the instruction lives", _HEADS, _heads(results)),
         Section("steering", "What the vector does", _STEERING, _steering(results)),
         Section("hypothesis", "Instruction, vector, or both", _HYPOTHESIS, _hypothesis(results)),
+        Section("against", "Beside another run", "", [Block(tables=_against(results))]),
         Section("run", "How it was run", "", _run(results)),
     ]
     shown = [Section(s.ident, s.heading, s.question, [b for b in s.blocks if b.shows]) for s in sections]
@@ -142,7 +142,13 @@ def _grid(results: Mapping[str, Any]) -> list[Block]:
     )
     arms = [table for measure in ("ap", "in_context") if (table := tables.arms(results, measure))]
     found = [table for table in (*arms, tables.cells(results), tables.course(results)) if table]
-    return [front, Block(tables=found), *_plane(results, "grid")]
+    matrices = Block(
+        "Every task at every stage",
+        "Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its right "
+        "stands how much of it was kept, to its left what was there before its turn.",
+        folded=tables.cell_matrices(results),
+    )
+    return [front, Block(tables=found), matrices, *_plane(results, "grid")]
 
 
 def _plane(results: Mapping[str, Any], part: str) -> list[Block]:

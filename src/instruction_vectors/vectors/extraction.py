@@ -57,6 +57,16 @@ def mean_head_outputs(
     return (total / len(ids)).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
 
 
+def check_count(k: int, layers: int, heads: int) -> None:
+    """Complain of a number of heads that the model does not have, before anything is computed.
+
+    Raises:
+        VectorError: k below 1 or above layers × heads.
+    """
+    if not 1 <= k <= layers * heads:
+        raise VectorError(f"{k} heads were asked for, but the model has {layers * heads} ({layers} layers × {heads})")
+
+
 def top_heads(effects: Float[Tensor, "*prompt layer head"], k: int) -> tuple[Head, ...]:
     """The k heads with the largest mean effect, largest first.
 
@@ -64,8 +74,7 @@ def top_heads(effects: Float[Tensor, "*prompt layer head"], k: int) -> tuple[Hea
         VectorError: k below 1 or above the number of heads.
     """
     mean = effects.reshape(-1, *effects.shape[-2:]).mean(0)
-    if not 1 <= k <= mean.numel():
-        raise VectorError(f"k = {k}, but the model has {mean.numel()} heads ({mean.shape[0]} layers × {mean.shape[1]})")
+    check_count(k, *mean.shape)
     order = mean.flatten().argsort(descending=True, stable=True)[:k].tolist()
     return tuple((i // mean.shape[1], i % mean.shape[1]) for i in order)
 
@@ -152,8 +161,8 @@ def extract(
         DataError: an answer that tokenises to nothing, with its row.
     """
     anatomy = anatomy_of(model)
-    if heads is None and not 1 <= k <= anatomy.n_layers * anatomy.n_heads:
-        raise VectorError(f"k = {k}, but the model has {anatomy.n_layers * anatomy.n_heads} heads")
+    if heads is None:
+        check_count(k, anatomy.n_layers, anatomy.n_heads)
     check_answers(tokenizer, task, template)
     built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, template=template, seed=seed)
     means = mean_head_outputs(model, tokenizer, [text for text, _ in built])

@@ -4,7 +4,7 @@ from .against import against
 from .arms import arms
 from .cells import Cell, Table
 from .diagnosis import conditions, repairs, verdicts
-from .grid import cells, course
+from .grid import cell_matrices, cells, course
 from .run import as_text, flat, seconds, summary
 from .training import continual, continual_metrics, matrices, per_task, stages
 from .vectors import heads, hypothesis, recovered, steering
@@ -15,6 +15,7 @@ __all__ = [
     "against",
     "arms",
     "as_text",
+    "cell_matrices",
     "cells",
     "conditions",
     "continual",

@@ -8,6 +8,7 @@ from typing import Any
 from ..values import Estimate, estimate, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
+_MOST_MATRICES = 24
 _MEASURES = {
     "ap": "AP",
     "fp": "FP",
@@ -52,6 +53,23 @@ def course(results: Mapping[str, Any]) -> Table | None:
         rows.append([Cell(name), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))])
     columns = ["sequence, method, guide, learning rate, seed", "M0", *(f"after task {number}" for number in range(1, depth))]
     return Table("Five-shot accuracy (IP) along the sequence", columns, rows) if rows else None
+
+
+def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
+    """For each of the first cells the score on each task (rows) at each stage (columns); the stage that trained it is marked."""
+    out = []
+    for entry in [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))][:_MOST_MATRICES]:
+        names, stages = [str(name) for name in sequence(entry.get("tasks"))], sequence(entry.get("matrix"))
+        scores = [[estimate(row[j]) if j < len(row) else None for row in map(sequence, stages)] for j in range(len(names))]
+        rows = [
+            [Cell(name), *(value_cell(score, "vector", marked=stage == j + 1) for stage, score in enumerate(scores[j]))]
+            for j, name in enumerate(names)
+        ]
+        if rows and stages:
+            parts = ("sequence", "method", "guide", "learning_rate", "seed")
+            caption = f"Scores on each task, {', '.join(str(entry.get(part)) for part in parts)}"
+            out.append(Table(caption, ["task", "M0", *(f"after {name}" for name in names)][: len(stages) + 1], rows))
+    return out
 
 
 def _read(raw: object) -> Estimate | None:

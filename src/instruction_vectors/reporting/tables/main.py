@@ -10,7 +10,7 @@ from .against import against
 from .arms import arms
 from .cells import Table
 from .diagnosis import conditions, repairs, verdicts
-from .grid import cells, course
+from .grid import cell_matrices, cells, course
 from .run import seconds, summary
 from .training import continual, matrices, stages
 from .vectors import heads, hypothesis, recovered, steering
@@ -28,6 +28,7 @@ def main_tables(results: Mapping[str, Any]) -> list[Table]:
         arms(results, "in_context"),
         cells(results),
         course(results),
+        *cell_matrices(results),
         stages(results),
         *matrices(results),
         continual(results),
