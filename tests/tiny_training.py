@@ -75,7 +75,20 @@ def arguments(folder: Path, **changes: Any) -> TrainingArguments:
 
 def trainer(model: Any, folder: Path, rows: Sequence[Mapping[str, Any]], **options: Any) -> IVTrainer:
     """An IVTrainer; keywords that the trainer does not know go to its TrainingArguments."""
-    own = {k: options.pop(k) for k in ("vector", "guidance", "reference", "data_collator", "callbacks") if k in options}
+    own = {
+        k: options.pop(k)
+        for k in (
+            "vector",
+            "guidance",
+            "reference",
+            "data_collator",
+            "callbacks",
+            "teacher_cache",
+            "processing_class",
+            "eval_dataset",
+        )
+        if k in options
+    }
     own.setdefault("data_collator", padded)
     return IVTrainer(model=model, args=arguments(folder, **options), train_dataset=list(rows), **own)
 

@@ -11,6 +11,7 @@ import torch
 import trl
 
 from instruction_vectors.errors import IVError, TrainingError
+from instruction_vectors.training import automatic
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.sft import IVSFTTrainer, check_version
 from instruction_vectors.training.targets import Targets
@@ -225,3 +226,30 @@ def test_without_trl_the_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert "pip install 'instruction-vectors[trl]'" in done.stdout, done.stderr
+
+
+def test_with_auto_chats_are_steered_by_the_vector_of_their_system_prompt(tmp_path, monkeypatch):
+    monkeypatch.setattr(automatic, "universal_heads", lambda model, tokenizer: kit.HEADS)
+    other = {"messages": [{"role": "system", "content": "w9 w9"}, *CHAT["messages"][1:]]}
+    trainer = made(
+        tmp_path, [CHAT, other] * 20, vector="auto", assistant_only_loss=True, max_length=None, per_device_train_batch_size=8
+    )
+    assert set(trainer.vectors) == {"", "w5 w6", "w9 w9"}
+    batch = batch_of(trainer)
+    starts = Targets.of(batch).starts
+    assert set(starts) == {"w5 w6", "w9 w9"}
+    answers = sum(where for where in starts.values())
+    assert answers.sum(1).tolist() == [2] * 8  # both turns of the assistant
+    system = tiny.tokenizer(bos=False)("w9")["input_ids"][0]
+    for ids, where in zip(batch["input_ids"], starts["w9 w9"], strict=True):
+        assert bool(where.any()) == (system == ids[1])
+    trainer.train()
+    assert len(kit.losses(trainer)) == 5
+
+
+def test_with_auto_packed_rows_have_the_universal_vector(tmp_path, monkeypatch):
+    monkeypatch.setattr(automatic, "universal_heads", lambda model, tokenizer: kit.HEADS)
+    rows = [{**pair, "instruction": "Say it."} for pair in ended(PAIRS)] * 3
+    trainer = made(tmp_path, rows, vector="auto", packing=True, max_length=40)
+    assert set(trainer.vectors) == {""}
+    trainer.compute_loss(trainer.model, batch_of(trainer))

@@ -1,6 +1,7 @@
 """A vector for each group of rows of ordinary fine-tuning data, from its own prompts."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -29,7 +30,8 @@ def vectors_by_name(
     Args:
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.
-        rows: with a `prompt` (text, or the turns of a chat before the answer) or `messages` (which end with an answer).
+        rows: with `input_ids` and `labels`, or a `prompt` (text, or the turns of a chat before the answer), or `messages`
+            (which end with an answer).
         names: for each row its group, from `naming.vector_names`.
         heads: the causal heads, e.g. `extract(...).heads` of a shipped task.
         max_rows: rows of a group that are averaged over, taken at equal distances.
@@ -49,8 +51,10 @@ def vectors_by_name(
     return vectors
 
 
-def _prompt(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], number: int) -> str:
+def _prompt(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], number: int) -> str | list[int]:
     """What the model reads before the row's (last) answer."""
+    if "labels" in row and "input_ids" in row:
+        return _before_labels(row, number)
     prompt = row.get("prompt")
     if isinstance(prompt, str):
         return prompt
@@ -58,3 +62,13 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], number: 
     if not turns:
         raise DataError(f"row {number} has neither a `prompt` nor `messages` that end with an answer")
     return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
+
+
+def _before_labels(row: Mapping[str, Any], number: int) -> list[int]:
+    """Tokens before the last run of labels, of a packed row those of that sample alone."""
+    labels = [int(label) for label in row["labels"]]
+    start = next((i for i in range(len(labels) - 1, 0, -1) if labels[i] != -100 and labels[i - 1] == -100), 0)
+    if not start:
+        raise DataError(f"row {number} has no prompt before its labels; mask the labels of the prompts (-100)")
+    begins = (0, *accumulate(row.get("seq_lengths") or ()))
+    return [int(token) for token in row["input_ids"][max(begin for begin in begins if begin < start) : start]]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.hooks import head_at
+from instruction_vectors.training.automatic import automatic_vectors, named, names_of
 from instruction_vectors.training.collator import KeepsNames
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.consistency import heads_read
@@ -18,6 +20,7 @@ from instruction_vectors.training.keeping import TeacherKeeper, load_beside, tea
 from instruction_vectors.training.objectives import language_model_loss
 from instruction_vectors.training.penalties import Said
 from instruction_vectors.training.schedule import scale_at
+from instruction_vectors.training.shelf import TeacherShelf
 from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.teacher import Teacher
 from instruction_vectors.training.views import frozen
@@ -35,10 +38,12 @@ class IVGuidance:
     Put it before a Trainer class: `class MyTrainer(IVGuidance, Trainer)`. Beside the Trainer's own arguments it takes:
 
         vector: an `InstructionVector`, or one for each name in the rows' `vector` column (`naming.vector_names` fills it;
-            the one called "" is for every other row). None trains plainly.
+            the one called "" is for every other row). "auto" makes them from the training rows: one for each instruction
+            or system prompt that enough rows share, one for the rest (`automatic`). None trains plainly.
         guidance: an `IVGuidanceConfig`; its defaults if left out.
         reference: a frozen copy of the original model to teach, needed when the model is not a PEFT model (then the
             original is the model with its adapters off) and the teacher not the previous model.
+        teacher_cache: a folder where what the teacher says is kept for other runs over the same rows (`shelf`).
 
     With or without a vector only labelled positions pass through the head. With `kl_weight=0` and `sign=0`, losses and
     weights equal plain training bit for bit. Loss and KL are means over the labels and answers of a whole accumulation
@@ -53,9 +58,10 @@ class IVGuidance:
     def __init__(
         self,
         *args: Any,
-        vector: Vectors | None = None,
+        vector: Vectors | Literal["auto"] | None = None,
         guidance: IVGuidanceConfig | None = None,
         reference: nn.Module | None = None,
+        teacher_cache: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -63,10 +69,8 @@ class IVGuidance:
         self.model_accepts_loss_kwargs = True
         self.data_collator: Any = KeepsNames(self.data_collator)
         self.guidance = guidance or IVGuidanceConfig()
-        self.vectors: Mapping[str, InstructionVector] = (
-            {} if vector is None else {"": vector} if isinstance(vector, InstructionVector) else dict(vector)
-        )
         self.reference = reference
+        self.vectors = self._vectors_of(vector)
         self.last_parts: dict[str, float] = {}
         self._window_answers: Tensor | None = None
         model = self.model  # type: ignore[attr-defined]
@@ -76,6 +80,8 @@ class IVGuidance:
         self.teacher = self._make_teacher(model) if self.vectors and asked else None
         if self.teacher is not None:
             self.add_callback(TeacherKeeper(self.teacher))  # type: ignore[attr-defined]
+            if teacher_cache is not None:
+                self.add_callback(TeacherShelf(self.teacher, teacher_cache))  # type: ignore[attr-defined]
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -170,6 +176,20 @@ class IVGuidance:
             for name, where in starts.items() if scale else ():
                 stack.enter_context(self._vector(name).applied(model, mode=self.guidance.mode, scale=scale, positions=where))
             yield
+
+    def _vectors_of(self, vector: Vectors | str | None) -> Mapping[str, InstructionVector]:
+        """By name; made from the rows, which get their names, if that is asked for."""
+        if not isinstance(vector, str):
+            return {} if vector is None else {"": vector} if isinstance(vector, InstructionVector) else dict(vector)
+        if vector != "auto":
+            raise TrainingError(f"vector must be an InstructionVector, one for each name, or 'auto', got {vector!r}")
+        model, tokenizer = self.reference or self.model, self.processing_class  # type: ignore[attr-defined]
+        self.train_dataset, vectors = automatic_vectors(model, tokenizer, self.train_dataset)
+        held = self.eval_dataset  # type: ignore[has-type]
+        parts = held if isinstance(held, dict) else {} if held is None else {"": held}
+        parts = {part: named(rows, names_of(rows, vectors)) if hasattr(rows, "__len__") else rows for part, rows in parts.items()}
+        self.eval_dataset = parts if isinstance(held, dict) else parts.get("")
+        return vectors
 
     def _vector(self, name: str) -> InstructionVector:
         vector = self.vectors.get(name, self.vectors.get(""))

@@ -1,7 +1,7 @@
 """What has been computed once: tensors by key, in memory and in a file."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -30,10 +30,19 @@ class Memory:
                 self._rows.setdefault(key, row.cpu())
         return torch.stack([self._rows[key] for key in keys])
 
-    def save(self, path: Path, fingerprint: str) -> None:
-        """Write every row, whole or not at all; a full disk costs a warning, since all can be computed again."""
+    def keys(self) -> set[bytes]:
+        """What is known."""
+        return set(self._rows)
+
+    def save(self, path: Path, fingerprint: str, but: Set[bytes] = frozenset()) -> None:
+        """Write every row but those of some keys, whole or not at all.
+
+        A full disk costs a warning, since all can be computed again.
+        """
         shapes: dict[tuple, list[bytes]] = {}
         for key, row in self._rows.items():
+            if key in but:
+                continue
             shapes.setdefault((tuple(row.shape), row.dtype), []).append(key)
         tensors = {}
         for number, keys in enumerate(shapes.values()):
@@ -44,17 +53,20 @@ class Memory:
         except OSError as error:
             logger.warning("what the teacher said was not kept: %s (%s); a resumed run asks it again", path, error.strerror)
 
-    def load(self, path: Path, fingerprint: str) -> None:
-        """Take up the rows of a file, unless it belongs to another fingerprint or is damaged: that costs a warning."""
+    def load(self, path: Path, fingerprint: str) -> set[bytes]:
+        """Take up the rows of a file and return their keys; one of another fingerprint, or damaged, costs a warning."""
+        found: set[bytes] = set()
         try:
             with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("fingerprint") != fingerprint:
                     logger.warning("%s was written for another model, vector or setting; the teacher is asked again", path)
-                    return
+                    return found
                 for name in file.keys():  # noqa: SIM118 (no mapping)
                     if name.startswith("keys."):
                         rows = file.get_tensor(name.replace("keys.", "rows."))
                         keys = [bytes(key) for key in file.get_tensor(name).tolist()]
                         self._rows.update(zip(keys, rows, strict=True))
+                        found.update(keys)
         except (OSError, SafetensorError, ValueError) as error:
             logger.warning("%s cannot be read (%s); the teacher is asked again", path, error)
+        return found

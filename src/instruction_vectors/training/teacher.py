@@ -5,7 +5,7 @@ It never changes, so what it says at a place depends on the tokens before that p
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -80,19 +80,23 @@ class Teacher:
             found[name] = self._memory.recall(keys, run).to(self.anatomy.device)
         return found
 
-    def save(self, path: Path) -> None:
-        """Keep what is known in a file."""
-        self._memory.save(path, self.fingerprint)
+    def save(self, path: Path, but: Set[bytes] = frozenset()) -> None:
+        """Keep in a file what is known, but for some keys."""
+        self._memory.save(path, self.fingerprint, but)
 
-    def load(self, path: Path) -> None:
-        """Take up what a file knows, if it was this teacher's."""
-        self._memory.load(path, self.fingerprint)
+    def load(self, path: Path) -> set[bytes]:
+        """Take up what a file knows, if it was this teacher's; the keys of that."""
+        return self._memory.load(path, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
         """Equal for two teachers exactly when they say the same."""
         with self._view():
             return self._describe()
+
+    def keys(self) -> set[bytes]:
+        """What is known: a key is of the tokens seen, the vector's name and its places."""
+        return self._memory.keys()
 
     def _forward(self, batch: Mapping[str, Any]) -> Float[Tensor, "batch seq hidden"]:
         self.forwards += 1

@@ -25,14 +25,14 @@ Progress = Callable[[int], None]
 
 @torch.no_grad()
 def mean_head_outputs(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, max_nodes: int = 512
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | Sequence[int]], *, max_nodes: int = 512
 ) -> Float[Tensor, "layer head head_dim"]:
     """Mean output of every head at the last token of the prompts, `h̄_{lj}^c` (Todd et al. 2310.15213, eq. 3).
 
     Args:
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.
-        prompts: texts that end where the answer would begin. Prefixes they share are computed once.
+        prompts: texts, or their token ids, that end where the answer would begin. Prefixes they share are computed once.
         max_nodes: tokens a forward; bounds memory, does not change the result.
 
     Returns:
@@ -41,7 +41,7 @@ def mean_head_outputs(
     if not prompts:
         raise DataError("mean head outputs need at least one prompt")
     anatomy = anatomy_of(model)
-    ids = [encode(tokenizer, prompt) for prompt in prompts]
+    ids = [encode(tokenizer, prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     total = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, dtype=torch.float64)
     with evaluating(anatomy.causal_lm):
         for group in chunks(anatomy, ids, max_nodes):
