@@ -100,6 +100,9 @@ def test_open_sets_are_right_where_the_model_writes_the_answer(tmp_path, name, r
         ({"question": "w1", "answer": []}, "row 2: 'answer' has no answer"),
         ({"question": "w1", "answer": [3]}, "row 2: 'answer' must be text, got int"),
         ({"question": " ", "answer": "w1"}, "row 2: 'question' is empty"),
+        ({"question": "w1", "answer": ["w2", "\ud800"]}, "row 2: 'answer' holds half of a surrogate pair"),
+        ({"question": "w1" * 5_000_000, "answer": "w2"}, "row 2: 'question' has 10000000 characters"),
+        ({"question": "w1", "answer": "w2", "input": "x" * 10_000_000}, "row 2: 'input' has 10000000 characters"),
         ("w1", "row 2: expected an object with 'question', 'answer', got str"),
     ],
 )

@@ -48,6 +48,8 @@ GOOD = {"query": "q", "choices": ["a", "b"], "gold": 0}
         ({**GOOD, "query": 3}, "'query' must be text, got int"),
         ({**GOOD, "query": " "}, "'query' is empty"),
         ({**GOOD, "query": "x" * 10_000_000}, "10000000 characters"),
+        ({**GOOD, "query": "half \ud800"}, "'query' holds half of a surrogate pair"),
+        ({**GOOD, "choices": ["a", "\udfff"]}, "'choice 2' holds half of a surrogate pair"),
         ({**GOOD, "choices": "ab"}, "'choices' must be a list of two or more"),
         ({**GOOD, "choices": ["a"]}, "'choices' must be a list of two or more"),
         ({**GOOD, "choices": ["a", None]}, "'choice 2' must be text, got NoneType"),

@@ -465,6 +465,28 @@ def test_superni_reads_or_refuses_whatever_stands_there(value: Any, tmp_path: Pa
         load_benchmark("superni", tmp_path, tasks=["task001"])
 
 
+def test_the_published_orders() -> None:
+    assert {name: [task.removeprefix("task") for task in order] for name, order in superni.SEQUENCES.items()} == {
+        "C1": ["195", "1343", "1310", "1292", "363"],
+        "G1": ["618", "1290", "589", "511", "1357"],
+        "M1": ["360", "363", "1290", "339", "1510"],
+        "C2": ["231", "1343", "220", "224", "273"],
+        "G2": ["1355", "141", "619", "163", "002"],
+        "M2": ["195", "611", "292", "488", "024"],
+    }
+    middle = ("cb", "copa", "qqp", "rte", "imdb", "sst2", "dbpedia", "agnews")
+    assert {
+        "order_4": (
+            *("mnli", "cb", "wic", "copa", "qqp", "boolq", "rte", "imdb", "yelp"),
+            *("amazon", "sst2", "dbpedia", "agnews", "multirc", "yahoo"),
+        ),
+        "order_5": ("multirc", "boolq", "wic", "mnli", *middle, "yelp", "amazon", "yahoo"),
+        "order_6": ("yelp", "amazon", "mnli", *middle, "yahoo", "multirc", "boolq", "wic"),
+        "short": ("mnli", "cb", "wic", "copa", "qqp", "sst2"),
+    } == long.SEQUENCES
+    assert trace.SEQUENCES["figure_3"] == ("C-STANCE", "FOMC", "MeetingBank", "Py150", "ScienceQA", "NumGLUE-cm")
+
+
 # --- tasks and layouts ---
 
 

@@ -177,7 +177,7 @@ def _question(where: str, value: Any) -> Question:
 
 
 def check_text(where: str, name: str, value: Any) -> None:
-    """Refuse what is no text, says nothing, or is longer than any question.
+    """Refuse what is no text, says nothing, is longer than any question, or is not all characters.
 
     Raises:
         DataError: the message begins with `where`.
@@ -188,3 +188,6 @@ def check_text(where: str, name: str, value: Any) -> None:
         raise DataError(f"{where}: {name!r} is empty")
     if len(value) > LONGEST:
         raise DataError(f"{where}: {name!r} has {len(value)} characters, more than {LONGEST}")
+    # JSON can escape half of a character; such text cannot be tokenised.
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise DataError(f"{where}: {name!r} holds half of a surrogate pair, which is no character")

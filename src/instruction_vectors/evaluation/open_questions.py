@@ -90,7 +90,8 @@ def _instructed(row: dict[str, Any]) -> OpenQuestion:
 LAMBADA = OpenKind(("context", "continuation"), _continued, foretold)
 """The last word of a passage (Paperno et al. 2016), as lm-eval's `lambada_openai` scores it."""
 NQ = OpenKind(("question", "answer"), _asked, written("normalised_match", ("\n",), 16))
-"""Natural Questions, open (Kwiatkowski et al. 2019), as lm-eval's `nq_open` asks it."""
+"""Natural Questions, open (Kwiatkowski et al. 2019): each asked as lm-eval's `nq_open` asks it, but without its heading, and
+the answer ends with the line (there also at a comma or full stop), so scores are not lm-eval's."""
 BBH = OpenKind(("input", "target"), _reasoned, written("exact_match", ("\n",), 16))
 """BIG-bench Hard (Suzgun et al. 2022) without chains of thought."""
 INSTRUCTIONS = OpenKind(("instruction", "output"), _instructed, written("rouge_l", ("\n### ",), 64))
@@ -120,3 +121,5 @@ def _check(where: str, row: Any, keys: Sequence[str]) -> None:
             check_text(where, key, text)
     if "input" in row and not isinstance(row["input"], str):
         raise DataError(f"{where}: 'input' must be text, got {type(row['input']).__name__}")
+    if row.get("input"):
+        check_text(where, "input", row["input"])
