@@ -62,7 +62,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not JSON that can be read ({error})") from error
         if not isinstance(value, dict):
-            raise DataError(f"{path}, line {number}: expected an object with 'input' and 'output', got {type(value).__name__}")
+            raise DataError(f"{path}, line {number}: expected an object, got {type(value).__name__}")
         yield number, value
 
 

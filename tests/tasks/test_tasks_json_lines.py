@@ -68,7 +68,7 @@ def test_line_ends_of_other_systems_are_read(tmp_path):
         ([HEADER, "", {"input": "a", "output": "  "}], ", line 3", "'output' is empty"),
         ([HEADER, *ROWS, ROWS[0]], ", line 4", "the input 'hot' is already in line 2"),
         ([HEADER, ROWS[0], '{"input": "up", '], ", line 3", "not JSON"),
-        ([HEADER, '["a", "b"]'], ", line 2", "expected an object .* got list"),
+        ([HEADER, '["a", "b"]'], ", line 2", "expected an object, got list"),
         ([HEADER, "[" * 100_000], ", line 2", "not JSON"),
         ([HEADER, '{"input": ' + "9" * 5000 + "}"], ", line 2", "not JSON"),
         ([HEADER, r'{"input": "half \ud800", "output": "b"}'], ", line 2", "'input' holds half of a surrogate pair"),

@@ -13,6 +13,7 @@ from instruction_vectors.cli.generate import generate
 from instruction_vectors.cli.group import Verbs
 from instruction_vectors.cli.report import report
 from instruction_vectors.cli.tasks import tasks
+from instruction_vectors.cli.train import train
 from instruction_vectors.version import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for verb in (bench, demo, diagnose, doctor, effects, evaluate, extract, generate, report, tasks):
+for verb in (bench, demo, diagnose, doctor, effects, evaluate, extract, generate, report, tasks, train):
     main.add_command(verb)

@@ -1,0 +1,235 @@
+"""`iv train`: an adapter over a user's rows, guided or plain, that goes on from its last checkpoint when it was stopped."""
+
+import hashlib
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from instruction_vectors.environment import versions
+from instruction_vectors.errors import TrainingError
+from instruction_vectors.files import read_json
+from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.training.collator import TreeCollator
+from instruction_vectors.training.forgetting import ForgettingCallback
+from instruction_vectors.training.recipe import Recipe
+from instruction_vectors.training.rows import Row, encode_rows, read_rows
+from instruction_vectors.training.run_folder import begin, keep, last_checkpoint
+from instruction_vectors.training.trainers import IVTrainer
+from instruction_vectors.vectors.vector import InstructionVector
+
+Say = Callable[[str], None]
+_LOOKS = 4
+"""How often forgetting is measured after the beginning."""
+_LOGS = 20
+"""How often loss, KL and scale are told."""
+
+
+def fine_tune(
+    recipe: Recipe,
+    out: Path,
+    *,
+    teacher_cache: Path | None = None,
+    say: Say | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Train, or go on training, or read what was trained.
+
+    Into `out` go `adapter/` (with the tokenizer), `vectors/`, `config.json`, `result.json` (what the numbers depend on, and
+    the numbers) and `run.json` (times, machine, memory); `checkpoints/` only until it is finished. Under `torchrun` or
+    `accelerate launch` the rows of a step are divided among the processes.
+
+    Args:
+        recipe: what is trained on what.
+        out: the run's folder.
+        teacher_cache: where the teacher's states are kept for other runs, see `shelf`.
+        say: told the plan, and loss, KL and scale as training goes on.
+        progress: called with the steps done and all steps.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        DataError: malformed rows, or a folder begun with other settings.
+        TrainingError: training cannot go on; the last checkpoint is kept.
+    """
+    rows = read_rows(Path(recipe.data))
+    given = recipe.resolved() | {"data_sha256": _sha256(Path(recipe.data))}
+    begin(out, given, writes=_main())
+    if (out / "result.json").exists():
+        return dict(read_json(out / "result.json"))
+    started = time.time()
+    vector = _vector(recipe)
+    model, tokenizer = load(recipe.model, dtype=getattr(torch, recipe.dtype), device="cpu" if _world() > 1 else None)
+    encoded, dropped = encode_rows(tokenizer, rows, recipe.max_length)
+    fingerprint = model_fingerprint(model)
+    trainer = _trainer(recipe, out, _adapted(model, recipe), tokenizer, encoded, vector, teacher_cache)
+    steps = _steps(recipe, len(encoded))
+    trainer.add_callback(_Tell(trainer, steps, say, progress))
+    if recipe.forgetting:
+        trainer.add_callback(ForgettingCallback(trainer, every=max(1, steps // _LOOKS)))
+    if say and _main():
+        say(_plan(trainer, encoded, dropped, steps))
+    _train(trainer, out)
+    made = {"model_fingerprint": fingerprint, "versions": versions()}
+    if _main():
+        keep(trainer, out, {"schema": 1, "config": given, **made, **_numbers(trainer, len(encoded), dropped)}, started)
+    trainer.accelerator.wait_for_everyone()
+    return dict(read_json(out / "result.json"))
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _vector(recipe: Recipe) -> Any:
+    """What the trainer takes; a folder is read before a model is opened."""
+    named = {"none": None, "auto": "auto"}
+    return named[recipe.vector] if recipe.vector in named else InstructionVector.from_pretrained(recipe.vector)
+
+
+def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
+    torch.manual_seed(recipe.seed)
+    modules = recipe.target_modules.split(",") if recipe.target_modules else None
+    config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=modules, task_type="CAUSAL_LM")
+    try:
+        return get_peft_model(model, config)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise TrainingError(f"PEFT cannot put an adapter on this model: {error}; name modules with target_modules") from error
+
+
+def _trainer(
+    recipe: Recipe,
+    out: Path,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    vector: Any,
+    teacher_cache: Path | None,
+) -> IVTrainer:
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    parts = recipe.accumulation * _world()
+    if recipe.batch_size % parts:
+        raise TrainingError(f"batch_size {recipe.batch_size} cannot be divided by accumulation times processes ({parts})")
+    arguments = TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        per_device_train_batch_size=recipe.batch_size // parts,
+        gradient_accumulation_steps=recipe.accumulation,
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=0.1,  # of all steps
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=not torch.accelerator.is_available(),
+    )
+    trainer = IVTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=list(rows),
+        data_collator=TreeCollator(model),
+        processing_class=tokenizer,
+        vector=vector,
+        guidance=recipe.guidance,
+        teacher_cache=teacher_cache,
+    )
+    # The Trainer's own summary goes to standard output, which is for results.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _steps(recipe: Recipe, rows: int) -> int:
+    """Optimizer steps; a process whose last batch would be empty takes rows from the beginning."""
+    micro = recipe.batch_size // recipe.accumulation
+    return math.ceil(recipe.epochs * math.ceil(math.ceil(rows / micro) / recipe.accumulation))
+
+
+def _plan(trainer: IVTrainer, rows: Sequence[Row], dropped: int, steps: int) -> str:
+    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+    longest = max(len(row["input_ids"]) for row in rows)
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    guided = f"{len(trainer.vectors)} vectors" if len(trainer.vectors) != 1 else "one vector"
+    return (
+        f"{len(rows)} rows ({tokens:,} tokens, the longest {longest}; {dropped} left out), {steps} steps on {_world()} "
+        f"process{'es' if _world() > 1 else ''}, {trained:,} weights train, {guided if trainer.vectors else 'plain'}"
+    )
+
+
+def _train(trainer: IVTrainer, out: Path) -> None:
+    last = last_checkpoint(out / "checkpoints")
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"cannot write to {out} ({error}); free some space and run the same again: it goes on from its last checkpoint"
+        ) from error
+
+
+def _numbers(trainer: IVTrainer, rows: int, dropped: int) -> dict[str, Any]:
+    history = trainer.state.log_history
+    every = max(1, trainer.state.max_steps // _LOOKS)
+    looks = {
+        entry["step"]: {name: entry[name] for name in sorted(entry) if name.startswith("forgetting/")}
+        for entry in history
+        if any(name.startswith("forgetting/") for name in entry)
+    }
+    # Going on from a checkpoint measures there once more.
+    regular = {step: look for step, look in looks.items() if step % every == 0 or step == trainer.state.global_step}
+    losses = {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
+    return {
+        "rows": rows,
+        "left_out": dropped,
+        "steps": trainer.state.global_step,
+        "vectors": sorted(trainer.vectors),
+        "losses": list(losses.values()),
+        **({"forgetting": {str(step): regular[step] for step in sorted(regular)}} if regular else {}),
+    }
+
+
+class _Tell(TrainerCallback):
+    """Steps done, and now and then the parts of the loss."""
+
+    def __init__(self, trainer: IVTrainer, steps: int, say: Say | None, progress: Callable[[int, int], None] | None) -> None:
+        self.trainer, self.steps, self.say, self.progress = trainer, steps, say, progress
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        if self.progress:
+            self.progress(state.global_step, state.max_steps)
+        every = max(1, state.max_steps // _LOGS)
+        if self.say and state.global_step % every == 0:
+            parts = ", ".join(f"{name} {value:.3f}" for name, value in self.trainer.last_parts.items())
+            self.say(f"step {state.global_step} of {state.max_steps}: {parts}")

@@ -1,0 +1,245 @@
+"""`iv train` end to end on a tiny model: what it writes, how it goes on, what it refuses."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import tiny_training as kit
+import tiny_world
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from instruction_vectors.cli import main
+from instruction_vectors.errors import DataError, TrainingError
+from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.training import automatic, finetune
+from instruction_vectors.training.config import IVGuidanceConfig
+from instruction_vectors.training.finetune import fine_tune
+from instruction_vectors.training.recipe import Recipe
+from instruction_vectors.training.run_folder import last_checkpoint
+from instruction_vectors.vectors.vector import InstructionVector
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A model in a folder and a file of 40 rows under two instructions."""
+    folder = tmp_path_factory.mktemp("world")
+    model = tiny_world.save(folder / "model")
+    rows = [
+        {"instruction": (name := ("up", "down")[i % 2]), "prompt": f"{name} {i}:", "completion": f" {'ud'[i % 2]}{i % 3}"}
+        for i in range(40)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return model, str(folder / "rows.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Finding the heads on real tasks has a test of its own."""
+    monkeypatch.setattr(automatic, "universal_heads", lambda model, tokenizer: kit.HEADS)
+
+
+@pytest.fixture
+def recipe(world):
+    model, rows = world
+    return Recipe(data=rows, model=model, epochs=1.0, learning_rate=1e-2, lora_rank=2)
+
+
+def weights(out):
+    return load_file(out / "adapter" / "adapter_model.safetensors")
+
+
+def test_an_adapter_comes_out_that_guidance_made(recipe, tmp_path):
+    result = fine_tune(recipe, tmp_path)
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert (result["rows"], result["left_out"], result["steps"]) == (40, 0, 5)
+    assert result["vectors"] == ["", "down", "up"]
+    assert len(result["losses"]) == 5
+    assert result["config"]["guidance"]["schedule"] == "progressive"
+    base = AutoModelForCausalLM.from_pretrained(recipe.model)
+    assert result["model_fingerprint"] == model_fingerprint(base)
+    assert InstructionVector.from_pretrained(tmp_path / "vectors" / "1").metadata["group"] == "down"
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["teacher_forwards"] == 5
+    assert run["processes"] == 1
+    assert not (tmp_path / "checkpoints").exists()
+    adapted, tokenizer = load(recipe.model, adapter=tmp_path / "adapter")
+    ids = tokenizer("up 2:", return_tensors="pt")
+    assert (adapted(**ids).logits - base(**ids).logits).abs().max() > 1e-2
+    again = fine_tune(recipe, tmp_path, progress=lambda done, steps: pytest.fail("trained again"))
+    assert again == result
+
+
+def test_plain_training_and_training_towards_nothing_are_the_same(recipe, tmp_path):
+    off = IVGuidanceConfig(kl_weight=0.0, sign=0)
+    recipe = replace(recipe, epochs=3.0)
+    plain = fine_tune(replace(recipe, vector="none"), tmp_path / "plain")
+    guided = fine_tune(replace(recipe, guidance=off), tmp_path / "off")
+    assert plain["losses"] == guided["losses"]
+    assert sum(plain["losses"][-5:]) < 0.9 * sum(plain["losses"][:5])
+    assert plain["vectors"] == []
+    mine = weights(tmp_path / "plain")
+    assert all(torch.equal(mine[name], weight) for name, weight in weights(tmp_path / "off").items())
+
+
+class Kill(TrainerCallback):
+    """Pulls the plug once."""
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_run_goes_on_from_its_last_whole_checkpoint_and_ends_the_same(recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, forgetting=True, model=recipe.model)
+    whole = fine_tune(recipe, tmp_path / "whole")
+    made = finetune._trainer
+
+    def doomed(*args):
+        trainer = made(*args)
+        trainer.add_callback(Kill())
+        return trainer
+
+    monkeypatch.setattr(finetune, "_trainer", doomed)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(recipe, tmp_path / "cut")
+    monkeypatch.setattr(finetune, "_trainer", made)
+    checkpoints = tmp_path / "cut" / "checkpoints"
+    assert last_checkpoint(checkpoints).name == "checkpoint-3"
+    shutil.copytree(checkpoints / "checkpoint-3", checkpoints / "checkpoint-4")  # killed while it was written
+    (checkpoints / "checkpoint-4" / "trainer_state.json").write_text('{"global_st')
+    assert last_checkpoint(checkpoints).name == "checkpoint-3"
+    done = []
+    result = fine_tune(recipe, tmp_path / "cut", progress=lambda step, steps: done.append((step, steps)))
+    assert done == [(4, 5), (5, 5)]
+    assert result == whole
+    assert set(result["forgetting"]) == {"0", "1", "2", "3", "4", "5"}
+    mine = weights(tmp_path / "whole")
+    assert all(torch.equal(mine[name], weight) for name, weight in weights(tmp_path / "cut").items())
+    assert (tmp_path / "cut" / "result.json").read_bytes() == (tmp_path / "whole" / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize(("rows", "batch", "accumulation", "epochs"), [(40, 8, 1, 1.0), (40, 6, 2, 2.0), (7, 4, 4, 1.5)])
+def test_the_steps_told_beforehand_are_those_taken(recipe, tmp_path, rows, batch, accumulation, epochs):
+    (tmp_path / "rows.jsonl").write_text("".join(open(recipe.data).readlines()[:rows]))  # noqa: PTH123, SIM115
+    config = replace(
+        recipe, data=str(tmp_path / "rows.jsonl"), batch_size=batch, accumulation=accumulation, epochs=epochs, vector="none"
+    )
+    told = []
+    result = fine_tune(config, tmp_path / "run", say=told.append)
+    assert f"{rows} rows (" in told[0]
+    assert f" {result['steps']} steps on 1 process, " in told[0]
+    assert told[0].endswith("plain")
+    assert told[-1].startswith(f"step {result['steps']} of {result['steps']}: lm ")
+
+
+def test_teacher_states_are_shared_by_runs(recipe, tmp_path):
+    for name in ("a", "b"):
+        fine_tune(recipe, tmp_path / name, teacher_cache=tmp_path / "shelf")
+    asked = [json.loads((tmp_path / name / "run.json").read_text())["teacher_forwards"] for name in ("a", "b")]
+    assert asked == [5, 0]
+    assert (tmp_path / "a" / "result.json").read_bytes() == (tmp_path / "b" / "result.json").read_bytes()
+
+
+def test_a_folder_holds_one_run_and_other_data_is_another_run(recipe, tmp_path):
+    fine_tune(recipe, tmp_path / "run")
+    with pytest.raises(DataError, match=r"holds a run with other settings \(learning_rate\)"):
+        fine_tune(replace(recipe, learning_rate=1e-3), tmp_path / "run")
+    data = tmp_path / "rows.jsonl"
+    shutil.copy(recipe.data, data)
+    mine = replace(recipe, data=str(data), vector="none")
+    fine_tune(mine, tmp_path / "mine")
+    data.write_text(data.read_text() + json.dumps({"prompt": "x", "completion": "y"}))
+    with pytest.raises(DataError, match=r"other settings \(data_sha256\)"):
+        fine_tune(mine, tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_modules": "nothing_like_it"}, "PEFT cannot put an adapter on this model"),
+        ({"batch_size": 7, "accumulation": 2}, "batch_size 7 cannot be divided by accumulation times processes .2."),
+        ({"learning_rate": 1e30}, "the loss is"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(recipe, tmp_path, changes, message):
+    with pytest.raises(TrainingError, match=message):
+        fine_tune(replace(recipe, **changes), tmp_path)
+
+
+def test_a_full_disk_costs_a_sentence_and_the_run_goes_on_later(recipe, tmp_path, monkeypatch):
+    from transformers import Trainer
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+        with pytest.raises(TrainingError, match=r"No space left on device.*goes on from its last checkpoint"):
+            fine_tune(recipe, tmp_path)
+    assert fine_tune(recipe, tmp_path)["steps"] == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "nothing to train on: give `data`"),
+        ({"data": "x", "learn": 1}, "unknown settings: learn; there are data, model"),
+        ({"data": "x", "epochs": "many"}, "epochs: expected float, got 'many'"),
+        ({"data": "x", "lora_rank": 2.5}, "lora_rank: expected int, got 2.5"),
+        ({"data": "x", "batch_size": 0}, "batch_size must be above 0, got 0"),
+        ({"data": "x", "dtype": "float16"}, "dtype must be"),
+        ({"data": "x", "guidance": [1]}, "guidance: expected settings by name"),
+        ({"data": "x", "guidance": {"lambda": 1}}, "unknown settings: lambda; there are schedule"),
+        ({"data": "x", "guidance": {"sign": 2}}, "sign must be"),
+    ],
+    ids=str,
+)
+def test_settings_that_mean_nothing_are_refused_by_name(settings, message):
+    with pytest.raises(TrainingError, match=message):
+        Recipe.of(settings)
+
+
+def test_a_recipe_comes_back_from_what_it_resolves_to():
+    made = Recipe.of({"data": "x", "learning_rate": "1e-3", "epochs": 2, "guidance": {"kl_weight": 2, "sign": 0}})
+    assert (made.learning_rate, made.epochs, made.guidance.kl_weight, made.guidance.sign) == (1e-3, 2.0, 2.0, 0)
+    assert Recipe.of(made.resolved()) == made
+
+
+@pytest.fixture
+def iv():
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_the_verb_takes_a_file_of_settings_and_flags_above_it(iv, world, tmp_path):
+    model, rows = world
+    config = tmp_path / "train.yaml"
+    config.write_text(
+        f"data: {rows}\nmodel: {model}\nlora_rank: 2\nepochs: 3\nlearning_rate: 1e-2\nguidance: {{kl_weight: 0.5}}\n"
+    )
+    result = iv("train", "--config", config, "--epochs", "1", "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert printed["config"]["epochs"] == 1.0
+    assert printed["config"]["guidance"]["kl_weight"] == 0.5
+    assert printed["steps"] == 5
+    assert "torchrun --nproc_per_node N -m instruction_vectors.cli" in result.stderr
+    assert "40 rows (" in result.stderr
+    assert "step 5 of 5: lm " in result.stderr
+
+
+def test_bad_use_of_the_verb_is_told_before_a_model_is_opened(iv, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "load", lambda *a, **k: pytest.fail("a model was opened"))
+    assert iv("train", "--data", world[1], "--plain", "--vector", "auto", "--out", tmp_path).exit_code == 2
+    assert iv("train", "--data", world[1], "--guided", "--vector", "none", "--out", tmp_path).exit_code == 2
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
+    result = iv("train", "--data", bad, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert f"iv: {bad}, line 2: no 'completion'" in result.stderr
+    assert not (tmp_path / "run").exists()
+    result = iv("train", "--data", world[1], "--vector", tmp_path, "--out", tmp_path / "run")
+    assert "is not an instruction vector" in result.stderr
