@@ -1,0 +1,56 @@
+"""The examples run as they stand, for two steps on a tiny model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_world
+import yaml
+
+from instruction_vectors.training.recipe import Recipe
+from instruction_vectors.training.rows import read_rows
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def run(folder, *command):
+    model = tiny_world.save(folder / "model")
+    return subprocess.run(
+        [sys.executable, *command, model, "2"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["trainer", pytest.param("sft", marks=pytest.mark.slow)])
+def test_an_example_trains_and_saves_an_adapter(tmp_path, name):
+    done = run(tmp_path, str(EXAMPLES / f"{name}.py"))
+    assert done.returncode == 0, done.stderr
+    assert "'loss'" in done.stdout
+    assert (tmp_path / "runs" / name / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_distributed_example_runs_on_two_processes_and_refuses_one(tmp_path):
+    script = str(EXAMPLES / "distributed.py")
+    alone = run(tmp_path, script)
+    assert alone.returncode == 1
+    assert "one process only" in alone.stderr
+    done = run(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "distributed" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_scripts_are_short_and_settings_and_rows_are_good():
+    for path in EXAMPLES.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 40, path.name
+        assert f"| `{path.name}` |" in (EXAMPLES / "README.md").read_text()
+    recipe = Recipe.of(yaml.safe_load((EXAMPLES / "train.yaml").read_text()))
+    assert len(read_rows(ROOT / recipe.data)) == 48
