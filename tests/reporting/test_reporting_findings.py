@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import synthetic_grid
 
 from instruction_vectors.reporting import findings
 from instruction_vectors.reporting.findings.courses import over_sequential
@@ -140,6 +141,12 @@ def test_continual_metrics_by_hand():
     assert got == pytest.approx({"AP": 2.7 / 3, "FP": 0.7, "Forget": 0.2, "BWT": -0.3, "FWT": 0.1})
     arm["matrix"]["b"] = [0.2, 0.3]  # only the first task is scored everywhere
     assert continual_metrics(arm) == pytest.approx({"AP": 0.9, "FP": 0.9, "Forget": 0.0, "BWT": None, "FWT": None})
+
+
+def test_the_first_sentence_says_what_the_page_is_about(make_results):
+    assert findings.subject(make_results()).startswith("smollm2-135m-instruct was fine-tuned on english-spanish, then")
+    assert findings.subject(synthetic_grid.grid(seeds=1)).startswith("16 finished cells:")
+    assert findings.subject(synthetic_grid.diagnosis(("one",))) == "What a fine-tune did to 1 task, and what brings them back."
 
 
 def test_numbers_have_no_minus_zero():

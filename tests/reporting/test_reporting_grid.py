@@ -108,6 +108,17 @@ def test_no_string_is_a_command_in_latex():
     assert "\\input{" not in text
 
 
+def test_a_grid_of_a_thousand_cells_stays_small_and_the_tables_keep_all(tmp_path):
+    results = synthetic_grid.grid(methods=[f"method-{i}" for i in range(21)], seeds=6)
+    count = len(results["grid"]["cells"])
+    raw = [f"cells/func-A/method-{i}/result.json" for i in range(count)]
+    path = write_report(results, tmp_path / "r.html", raw=raw)
+    assert count > 1000
+    assert path.stat().st_size <= 1_500_000
+    assert f"Cells, the first 200 of {count}" in path.read_text()
+    assert len(tables.cells(results).rows) == len(tables.course(results).rows) == count
+
+
 def test_links_to_raw_files_stay_below_the_folder(tmp_path):
     names = ["results.json", "cells/a b/result.json", "javascript:alert(1)", "//evil.example/x"]
     html = write_report(synthetic_grid.grid(), tmp_path / "r.html", raw=names).read_text()

@@ -23,6 +23,7 @@ from .tables import as_text
 from .values import mapping, printable
 
 _FACTS = ("size", "seed", "train_rows", "epochs", "learning_rate")
+_MOST_LINKS = 200
 _INTERVAL = re.compile(r" \[([^\s\[\],]+), ([^\s\[\],]+)\]")
 _TEMPLATES = files(__package__) / "templates"
 
@@ -58,7 +59,8 @@ def render_html(results: Mapping[str, Any], raw: Sequence[str] = ()) -> str:
         # Ours, from files of the package and from the palette; nothing from the results is in them.
         style=Markup(_root_colours() + style),
         # As paths below the report's folder, whatever they are called.
-        raw=[(f"./{quote(name)}", name) for name in printable(list(raw))],
+        raw=[(f"./{quote(name)}", name) for name in printable(list(raw[:_MOST_LINKS]))],
+        more=max(0, len(raw) - _MOST_LINKS),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

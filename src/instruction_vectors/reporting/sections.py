@@ -18,6 +18,8 @@ from .tables import Table, inside, worse
 from .values import mapping
 
 _WIDE, _NARROW = 912.0, 360.0
+_MOST_CELLS = 200
+"""Cells of a grid that the page shows one by one, so that it stays small; Markdown and LaTeX hold all."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _grid(results: Mapping[str, Any]) -> list[Block]:
         panels=[(d.inline(f"front-{i}"), "") for i, d in enumerate(drawings.values())],
     )
     arms = [table for measure in ("ap", "in_context") if (table := tables.arms(results, measure))]
-    found = [table for table in (*arms, tables.cells(results), tables.course(results)) if table]
+    found = [table for table in (*arms, tables.cells(results, _MOST_CELLS), tables.course(results, _MOST_CELLS)) if table]
     matrices = Block(
         "Every task at every stage",
         "Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its right "

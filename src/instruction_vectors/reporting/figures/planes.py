@@ -11,6 +11,8 @@ from ..svg import Drawing
 from ..values import Estimate, estimate, mapping, sequence, series
 from .scatter import Point, Trail, scatter
 
+_MOST_POINTS = 250
+"""Points a figure; a page with more would grow large and could not be read."""
 _FORMS = ("accuracy, knowledge form", "accuracy, instruction form")
 _GUIDES = {
     "none": ("dot", "sequential"),
@@ -28,7 +30,7 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
     out = {}
     for name, cells in _by_sequence(results).items():
         trails, key = [], []
-        for cell in cells:
+        for cell in cells[:_MOST_POINTS]:
             ap, ip = _read(cell.get("ap")), _read(cell.get("in_context"))
             if ap and ip:
                 shape, colour = _look(cell)
@@ -42,7 +44,7 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
 
 def forms(results: Mapping[str, Any], paint: Paint) -> Drawing | None:
     """Knowledge against instruction: each arm, cell or diagnosed task from before (ring) to after."""
-    found = [*_of_arms(results), *_of_cells(results), *_of_tasks(results)]
+    found = [*_of_arms(results), *_of_cells(results), *_of_tasks(results)][:_MOST_POINTS]
     if not found:
         return None
     trails, key = [trail for trail, _ in found], [("before", "ring", "base")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..contents import arms_named, arms_of, stages_of
-from ..values import estimate, mapping, show, show_full, show_interval
+from ..values import estimate, mapping, sequence, show, show_full, show_interval
 from .courses import courses, over_sequential
 from .training import SCORES, knowledge
 from .vectors import hypothesis, steering
@@ -15,12 +15,22 @@ from .wording import against, capital
 
 def subject(results: Mapping[str, Any]) -> str:
     """One sentence on what was trained so far."""
+    cells, diagnosed = (len(found) for found in (sequence(mapping(results.get("grid")).get("cells")), tasks_diagnosed(results)))
+    if cells:
+        return f"{cells} finished cell{'s' if cells > 1 else ''}: methods that learn task after task, and what each keeps."
+    if diagnosed:
+        return f"What a fine-tune did to {diagnosed} task{'s' if diagnosed > 1 else ''}, and what brings them back."
     name = str(mapping(results.get("config")).get("model") or "A model")
     order = max((stages_of(arm)[1:] for arm in arms_of(results, "forgetting").values()), key=len, default=[])
     if not order:
         return f"{name}: where it keeps its instructions, and what its instruction vectors do."
     path = ", then ".join(order[:6]) + (", and so on" if len(order) > 6 else "")
     return f"{name} was fine-tuned on {path}. This page shows what that did to tasks it was never trained on."
+
+
+def tasks_diagnosed(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tasks of a diagnosis; none where there is no diagnosis."""
+    return mapping(mapping(results.get("diagnosis")).get("tasks"))
 
 
 def cards(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:

@@ -20,11 +20,11 @@ _MEASURES = {
 }
 
 
-def cells(results: Mapping[str, Any]) -> Table | None:
-    """Every finished cell with its measures."""
+def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
+    """Every finished cell with its measures, or the first ``most`` of them."""
     rows = []
-    for raw in sequence(mapping(results.get("grid")).get("cells")):
-        entry = mapping(raw)
+    entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    for entry in entries[:most]:
         names = [
             Cell(f"{entry.get('benchmark')} {entry.get('sequence')}"),
             Cell(str(entry.get("method"))),
@@ -38,15 +38,16 @@ def cells(results: Mapping[str, Any]) -> Table | None:
         "GP (zero-shot), knowledge and instruction are of tasks never trained on, after the last task, against the same rows "
         "before training. Intervals are over tasks and rows of one cell; seeds are rows of their own."
     )
-    return Table("Cells", columns, rows, remark, sortable=True) if rows else None
+    caption = "Cells" if len(rows) == len(entries) else f"Cells, the first {len(rows)} of {len(entries)}"
+    return Table(caption, columns, rows, remark, sortable=True) if rows else None
 
 
-def course(results: Mapping[str, Any]) -> Table | None:
-    """Five-shot accuracy on tasks never trained on, stage by stage."""
+def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
+    """Five-shot accuracy on tasks never trained on, stage by stage, of all cells or the first ``most``."""
     entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
     depth = max((len(sequence(entry.get("stages"))) for entry in entries), default=0)
     rows = []
-    for entry in entries:
+    for entry in entries[:most]:
         values = [_read(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
         parts = ("sequence", "method", "guide", "learning_rate", "seed")
         name = ", ".join(str(entry.get(part)) for part in parts)
