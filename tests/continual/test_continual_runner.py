@@ -14,6 +14,7 @@ import tiny_world
 import torch
 
 from instruction_vectors import run_sequence
+from instruction_vectors.analysis.stages import stages_in
 from instruction_vectors.continual import methods as folder_of_methods
 from instruction_vectors.continual.bench import cells_of
 from instruction_vectors.continual.cell import Cell, grid
@@ -191,6 +192,17 @@ def test_a_finished_cell_is_read_and_not_run_again(finished: tuple[Cell, Path]) 
     before = content(out, cell), (Runner(out).folder(cell) / "result.json").stat().st_mtime_ns
     assert run_grid([cell], out)[0] == json.loads(before[0])
     assert (content(out, cell), (Runner(out).folder(cell) / "result.json").stat().st_mtime_ns) == before
+
+
+def test_a_finished_cell_keeps_its_last_stage_or_all_of_them(finished: tuple[Cell, Path], model: str, tmp_path: Path) -> None:
+    cell, out = finished
+    assert list(stages_in(Runner(out).folder(cell) / "adapters" / cell.method)) == [str(len(cell.sequence.split(",")))]
+    kept = tiny_world.cell(model, triangle=True)
+    run_grid([kept], tmp_path, keep_stages=True)
+    folder = Runner(tmp_path).folder(kept) / "adapters" / kept.method
+    names = kept.sequence.split(",")
+    assert list(stages_in(folder)) == [str(k + 1) for k in range(len(names))]
+    assert list(stages_in(folder, names)) == names
 
 
 def test_a_replayed_cell_gives_the_same_numbers_and_a_changed_one_is_noticed(finished: tuple[Cell, Path], tmp_path: Path) -> None:

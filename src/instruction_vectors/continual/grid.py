@@ -37,6 +37,7 @@ def run_grid(
     out: Path,
     data_dir: Path | None = None,
     *,
+    keep_stages: bool = False,
     finished: Callable[[Cell, dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Run cells one after another in this process; finished ones are only read.
@@ -45,13 +46,14 @@ def run_grid(
         cells: what to run; names must differ.
         out: the grid's folder.
         data_dir: where benchmarks are read from.
+        keep_stages: leave the adapters after every task in finished cells, not only the last.
         finished: called after each cell with its result.
 
     Raises:
         IVError: two cells with one name, or a cell failed; the others are finished first.
     """
     check_names(cells)
-    runner = Runner(out, data_dir)
+    runner = Runner(out, data_dir, keep_stages)
     results = []
     failures = []
     for number, cell in enumerate(cells, start=1):

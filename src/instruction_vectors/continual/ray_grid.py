@@ -19,6 +19,7 @@ def run_on_ray(
     gpus: float = 0,
     memory_gb: float = 4,
     retries: int = 3,
+    keep_stages: bool = False,
     finished: Callable[[Cell, dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Run cells on a Ray cluster; `out` and `data_dir` must be the same folders on every node.
@@ -32,6 +33,7 @@ def run_on_ray(
         gpus: accelerators a cell.
         memory_gb: memory a cell.
         retries: how often a cell is taken up again after its worker died (each time from its last finished step).
+        keep_stages: leave the adapters after every task in finished cells, not only the last.
         finished: called after each cell, in the order of finishing.
 
     Raises:
@@ -48,7 +50,8 @@ def run_on_ray(
             _run_cell
         )
         waiting = {
-            remote.remote(cell.resolved(), str(out.absolute()), _text(data_dir), int(max(1, cpus))): cell for cell in cells
+            remote.remote(cell.resolved(), str(out.absolute()), _text(data_dir), int(max(1, cpus)), keep_stages): cell
+            for cell in cells
         }
         return _collect(ray, waiting, cells, finished)
     finally:
@@ -64,13 +67,13 @@ def _check_room(ray: Any, needs: dict[str, float]) -> None:
         raise IVError(f"no node of the Ray cluster has {asked} for a cell; ask for less (--cpus, --gpus, --memory-gb)")
 
 
-def _run_cell(settings: dict[str, Any], out: str, data_dir: str | None, threads: int) -> dict[str, Any]:
+def _run_cell(settings: dict[str, Any], out: str, data_dir: str | None, threads: int, keep_stages: bool) -> dict[str, Any]:
     import torch
 
     from instruction_vectors.continual.runner import Runner
 
     torch.set_num_threads(threads)
-    return Runner(Path(out), Path(data_dir) if data_dir else None).run(Cell.of(settings))
+    return Runner(Path(out), Path(data_dir) if data_dir else None, keep_stages).run(Cell.of(settings))
 
 
 def _collect(ray: Any, waiting: dict[Any, Cell], cells: Sequence[Cell], finished: Any) -> list[dict[str, Any]]:

@@ -32,10 +32,12 @@ class Runner:
     Attributes:
         out: the grid's folder; a cell's own is `out/cells/<name>`, what cells share is in `out/shared`.
         data_dir: where benchmarks are read from.
+        keep_stages: leave what training left after every task (adapters) in a finished cell, not only after the last.
     """
 
     out: Path
     data_dir: Path | None = None
+    keep_stages: bool = False
 
     def __post_init__(self) -> None:
         self._opened: tuple[str, nn.Module, PreTrainedTokenizerBase] | None = None
@@ -63,7 +65,8 @@ class Runner:
                 write_json(folder / "run.json", _circumstances(ledger, started))
                 write_json(path, result)
                 # Adapters are needed to go on; a finished cell needs the last one only.
-                _drop_all_but_last(folder / "adapters")
+                if not self.keep_stages:
+                    _drop_all_but_last(folder / "adapters")
             finished: dict[str, Any] = read_json(path)
             return finished
 
