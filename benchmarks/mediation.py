@@ -5,27 +5,31 @@
 The published way (Todd et al. 2310.15213) runs a whole forward for each head and prompt, logits of every position
 included. `speedup_unbatched` is its time over ours; `speedup_best_batch` that of patched copies in their best batch size,
 with logits of the last position alone. A forward's cost does not depend on which head is patched, so their time is taken on
-`--heads` heads drawn by seed and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours.
+`--heads` heads drawn by seed and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours, and
+`max_abs_effect` says how large the effects are.
 `floor_ratio` is our time over that of the unavoidable operations (one pass over the prefix, n_heads * L^2 / 2
 one-token layer passes, L * n_heads un-embeddings) at the rate this machine multiplies matrices. `memory_ratio` is our peak
-resident memory over that of one plain forward, each in a process of its own, weights included.
+resident memory over that of one plain forward, each in a process of its own (Linux), weights included, loading left out.
 """
 
 import argparse
 import json
 import random
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from instruction_vectors import causal_effects, load
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of
 from instruction_vectors.progress import track
+from instruction_vectors.tasks import load_task
+from instruction_vectors.tasks.prompts import Prompt, bare, draw_shots
 
 LENGTHS = (42, 128, 512)
 BATCHES = (2, 8, 32)
@@ -33,17 +37,14 @@ MOST_TOKENS = 8192
 """Larger batches gain nothing on a CPU and would take minutes a forward."""
 
 
-def prompt_of(tokenizer, length: int, seed: int) -> str:
-    """A few-shot prompt of about `length` tokens."""
-    from instruction_vectors.tasks import load_task
-    from instruction_vectors.tasks.prompts import bare, draw_shots
-
+def prompt_of(tokenizer, length: int, seed: int) -> Prompt:
+    """A few-shot prompt of about `length` tokens, with its right answer."""
     task = load_task("present-past")
     shots = draw_shots(task, 60, seed=seed)
     for count in range(1, 60):
-        text = bare(shots[0], shots=shots[1 : 1 + count]).text
-        if len(tokenizer(text)["input_ids"]) >= length:
-            return text
+        prompt = bare(shots[0], shots=shots[1 : 1 + count])
+        if len(tokenizer(prompt.text)["input_ids"]) >= length:
+            return prompt
     raise ValueError(length)
 
 
@@ -106,11 +107,11 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
     anatomy = anatomy_of(model)
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator) * 0.1
-    texts = [prompt_of(tokenizer, length, seed) for seed in range(prompts)]
-    effects = causal_effects(model, tokenizer, texts, [" sang"] * prompts, means)
-    ours = timed(lambda: causal_effects(model, tokenizer, texts, [" sang"] * prompts, means)) / prompts
-    ids = torch.tensor([tokenizer(texts[0])["input_ids"]])
-    answer = tokenizer(" sang")["input_ids"][0]
+    asked = [prompt_of(tokenizer, length, seed) for seed in range(prompts)]
+    effects = effects_of(model, tokenizer, asked, means)
+    ours = timed(lambda: effects_of(model, tokenizer, asked, means)) / prompts
+    ids = torch.tensor([tokenizer(asked[0].text)["input_ids"]])
+    answer = tokenizer(asked[0].target)["input_ids"][0]
     every = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
     some = random.Random(0).sample(every, min(sampled, len(every)))
     with torch.no_grad():
@@ -133,22 +134,29 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
         "best_batch": min(batched, key=batched.__getitem__),
         "best_batch_seconds_a_prompt": min(batched.values()),
         "max_abs_diff": max(abs(float(d)) for d in differences),
+        "max_abs_effect": float(effects[0].abs().max()),
         "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, matmul_rate(anatomy)),
     }
 
 
+def effects_of(model, tokenizer, prompts: list[Prompt], means: torch.Tensor) -> torch.Tensor:
+    """Ours."""
+    return causal_effects(model, tokenizer, [p.text for p in prompts], [p.target for p in prompts], means)
+
+
 def only(mode: str, length: int) -> None:
-    """One forward, or one prompt's effects, in a process of its own; prints its peak memory."""
+    """One forward, or one prompt's effects, in a process of its own; prints its peak memory once the model is loaded."""
     model, tokenizer = load()
     anatomy = anatomy_of(model)
-    text = prompt_of(tokenizer, length, 0)
+    prompt = prompt_of(tokenizer, length, 0)
+    # Linux forgets its highest mark on this word; loading would stand above everything.
+    Path("/proc/self/clear_refs").write_text("5")
     with torch.no_grad():
-        model(**tokenizer(text, return_tensors="pt"))
+        model(**tokenizer(prompt.text, return_tensors="pt"))
     if mode == "effects":
-        means = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
-        causal_effects(model, tokenizer, [text], [" sang"], means)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    print(json.dumps({"peak_mb": peak}))
+        effects_of(model, tokenizer, [prompt], torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim))
+    status = Path("/proc/self/status").read_text()
+    print(json.dumps({"peak_mb": int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024}))
 
 
 def main() -> None:
@@ -172,11 +180,11 @@ def main() -> None:
             advance(done)
         anatomy = anatomy_of(model)
         means = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
-        texts = [prompt_of(tokenizer, 42, seed) for seed in range(arguments.many)]
+        asked = [prompt_of(tokenizer, 42, seed) for seed in range(arguments.many)]
         start = time.perf_counter()
-        causal_effects(model, tokenizer, texts, [" sang"] * len(texts), means)
+        effects_of(model, tokenizer, asked, means)
         many = time.perf_counter() - start
-    floor = lengths["42"]["floor_seconds_a_prompt"] * len(texts)
+    floor = lengths["42"]["floor_seconds_a_prompt"] * len(asked)
     print(
         json.dumps(
             {
@@ -185,7 +193,7 @@ def main() -> None:
                 "max_abs_diff": max(v["max_abs_diff"] for v in lengths.values()),
                 "floor_ratio": many / floor,
                 "memory_ratio": {str(n): peak_mb("effects", n) / peak_mb("forward", n) for n in LENGTHS},
-                "many_prompts": {"prompts": len(texts), "seconds": many, "floor_seconds": floor},
+                "many_prompts": {"prompts": len(asked), "seconds": many, "floor_seconds": floor},
                 "lengths": lengths,
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,

@@ -1,23 +1,25 @@
-"""Writes the numbers and pictures of README.md from results/: `make results-tables`. Nothing there is typed by hand."""
+"""Writes the numbers and pictures of README.md and docs/ from results/: `make results-tables`. Nothing there is typed by hand."""
 
+import json
 import sys
 from pathlib import Path
 
+from instruction_vectors.continual.gather import gather
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
 
 
 def main() -> None:
     """Regenerate; with --check, fail if anything would change."""
     results = read_json(ROOT / "results" / "demo" / "results.json")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
+    pilot = gather(ROOT / "results" / "pilot")
     wanted = {
-        ROOT / "README.md": f"{before}{BEGIN}\n{write_summary(results)}{END}{after}",
+        ROOT / "README.md": _between("README.md", "demo", write_summary(results)),
+        ROOT / "docs" / "evidence.md": _between("docs/evidence.md", "pilot", write_summary(pilot)),
+        ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
+        ROOT / "results" / "headline.json": json.dumps(pilot["grid"]["headline"], indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
         ROOT / "docs" / "images" / "steering.svg": figure_svg(results, "steering"),
         ROOT / "docs" / "images" / "effects.svg": figure_svg(results, "effects"),
@@ -27,6 +29,13 @@ def main() -> None:
         sys.exit(f"out of date, run `make results-tables`: {', '.join(p.name for p in stale)}" if stale else 0)
     for path in stale:
         write_atomic(path, wanted[path])
+
+
+def _between(file: str, part: str, content: str) -> str:
+    """The file with what stands between the marks of `part` replaced."""
+    begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
+    before, rest = (ROOT / file).read_text(encoding="utf-8").split(begin)
+    return f"{before}{begin}\n{content}{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":

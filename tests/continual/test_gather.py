@@ -27,3 +27,12 @@ def test_finished_cells_are_rows_of_the_report_and_unfinished_ones_are_not(tmp_p
     assert "replay" in page
     assert "not run yet" not in page
     assert "| replay |" in write_markdown(gather(tmp_path / "grid"))
+
+
+def test_a_control_is_set_beside_plain_training(tmp_path: Path) -> None:
+    model = tiny_world.save(tmp_path / "model")
+    for method in ("sequential", "replay"):
+        run_sequence(tiny_world.cell(model, method=method), tmp_path / "grid")
+    results = gather(tmp_path / "grid")
+    assert results["grid"]["headline"]["controls"].keys() == {"replay"}
+    assert "| replay |" in write_markdown(results).split("Against plain training")[1].split("###")[0]

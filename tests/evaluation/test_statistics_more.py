@@ -8,6 +8,7 @@ from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.statistics import (
     bootstrap_interval,
     bootstrap_means,
+    crossed_means,
     holm,
     mean_of_means,
     minimum_detectable_effect,
@@ -134,3 +135,24 @@ def test_a_ratio_over_what_may_be_zero_is_refused():
         assert refused.value is None
         assert "not clearly different from 0" in refused.reason
     assert ratio(0.1, float("nan"), (0.1, 0.2)).reason == "not measured"
+
+
+def test_more_seeds_on_the_same_tasks_make_no_more_tasks():
+    """Two tasks, one always right and one always wrong: however many seeds agree, half the draws hold one task twice."""
+    tasks = [[1.0] * 20, [0.0] * 20]
+    for seeds in (1, 10):
+        draws = crossed_means([tasks] * seeds, resamples=4000)
+        assert np.mean(draws == 0.5) == pytest.approx(0.5, abs=0.03)
+        assert np.mean(draws == 1) == pytest.approx(0.25, abs=0.03)
+    assert bootstrap_means([tasks] * 10).std() < crossed_means([tasks] * 10).std() / 2
+
+
+def test_seeds_are_redrawn_too():
+    """Seeds all right or all wrong: the mean of two is 0, 1/2, 1 with 1/4, 1/2, 1/4."""
+    draws = crossed_means([[[1.0] * 5] * 3, [[0.0] * 5] * 3], resamples=4000)
+    assert [float(np.mean(draws == x)) for x in (0, 0.5, 1)] == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+
+def test_seeds_on_unlike_rows_are_refused():
+    with pytest.raises(DataError, match="unlike tasks or rows"):
+        crossed_means([[[1.0, 0.0]], [[1.0]]])

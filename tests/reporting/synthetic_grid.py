@@ -28,7 +28,13 @@ def grid(methods=("sequential", "olora"), guides=("none", "iv", "plain_kl", "ran
         cell(m, g, s, ap=rng.uniform(0.4, 0.8), ip=rng.uniform(0.2, 0.8), sequence=q)
         for q in ("A", "B") for m in methods for g in guides for s in range(seeds)
     ]  # fmt: skip
-    return {"schema": 1, "title": "Task sequences", "grid": {"cells": cells}}
+    return {"schema": 1, "title": "Task sequences", "grid": {"cells": cells, "headline": headline()}}
+
+
+def headline(control="plain_kl"):
+    kept = {"loss": 0.5, "loss_interval": [0.3, 0.7], "gain": 0.4, "gain_interval": [0.2, 0.6], "share": 0.8}
+    found = {"ip": kept, "gp": {"share": None, "note": "at its floor"}, "ap_delta": -0.03, "ap_delta_low": -0.07, "seeds": 3}
+    return {"func": {"A": found}, "controls": {control: found | {"seeds": 2}}}
 
 
 def change(base, tuned):

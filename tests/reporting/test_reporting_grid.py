@@ -5,7 +5,7 @@ import re
 import pytest
 import synthetic_grid
 
-from instruction_vectors.reporting import figures, tables, write_latex, write_report
+from instruction_vectors.reporting import figures, tables, write_latex, write_markdown, write_report
 from instruction_vectors.reporting.figures.scatter import Point, unbeaten
 from instruction_vectors.reporting.palette import LIVE
 from instruction_vectors.reporting.tables.arms import clearly_best
@@ -126,3 +126,11 @@ def test_links_to_raw_files_stay_below_the_folder(tmp_path):
     assert re.findall(r'href="([^"]+)"', found) == [
         "./results.json", "./cells/a%20b/result.json", "./javascript%3Aalert%281%29", ".///evil.example/x",
     ]  # fmt: skip
+
+
+def test_arms_stand_beside_plain_training():
+    text = write_markdown(synthetic_grid.grid())
+    guided, control = (line for line in text.splitlines() if "guided" in line or "| plain kl |" in line)
+    assert guided.startswith("| func A | guided | 0.50 [0.30, 0.70] | +0.40 [+0.20, +0.60] | 0.80 |")
+    assert guided.endswith("| \N{MINUS SIGN}0.03 | \N{MINUS SIGN}0.07 | 3 |")
+    assert control.endswith("| 2 |")

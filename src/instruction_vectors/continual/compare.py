@@ -3,9 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from instruction_vectors.continual.summary import counted
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, paired_differences, ratio, sign_flip_test
+from instruction_vectors.evaluation.statistics import (
+    Interval,
+    crossed_means,
+    mean_of_means,
+    paired_differences,
+    ratio,
+    sign_flip_test,
+)
 
 Result = dict[str, Any]
 Rows = list[list[list[float]]]
@@ -14,14 +23,20 @@ _FEWEST = 6
 """Seeds below which no p is given: with n of them it is at least 2 / 2^n."""
 
 
-def compare(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any]:
+def compare(plain: Sequence[Result], other: Sequence[Result], *, margin: float = 0.02) -> dict[str, Any]:
     """`other` against `plain`, cells' results with one entry a seed (of each sequence, where there are several).
+
+    Args:
+        plain: the arm that loses.
+        other: the arm set beside it, on the same seeds, tasks and rows.
+        margin: loss of AP that would still be accepted, above 0 (2 points by default).
 
     Returns:
         `ip_recovered` and `gp_recovered`: the share of plain training's five-shot (zero-shot) loss on tasks never trained on
         that the other arm does not have, over the tasks that count (`summary.counted`), with its parts and intervals under
         `ip` and `gp`; None where the loss itself is not clear. `ap_delta`: difference of AP, other minus
-        plain, and `ap_delta_low`, the lower end of its one-sided 95% interval.
+        plain, and `ap_delta_low`, the lower end of its one-sided 95% interval; `ap_non_inferior`: that
+        this lies above `-margin`.
         `p`: of the difference in five-shot accuracy at the end, signs flipped over seeds (the tasks of one trained model are
         not independent); None below six seeds, where it could not fall below 0.05. `seeds`: how many, anew for each sequence.
 
@@ -31,14 +46,14 @@ def compare(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any]:
     plain, other = _matched(plain, other)
     ip, gp = (_kept(plain, other, form) for form in ("in_context", "zero_shot"))
     ap = _paired(plain, other, _learnt)
-    low = bootstrap_interval(ap, confidence=0.9)[0]
-    units = [mean_of_means(seed) for seed in _paired(plain, other, lambda result: _probes(result, -1, "in_context"))]
+    low = _interval(plain, ap, confidence=0.9)[0]
     return {
         "ip_recovered": ip["share"],
         "gp_recovered": gp["share"],
         "ap_delta": mean_of_means(ap),
         "ap_delta_low": low,
-        "p": sign_flip_test(units) if len(units) >= _FEWEST else None,
+        "ap_non_inferior": low > -margin,
+        "p": _p(plain, other) if len(plain) >= _FEWEST and "gain" in ip else None,
         "seeds": len(plain),
         "ip": ip,
         "gp": gp,
@@ -52,16 +67,30 @@ def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[s
         paired_differences(_probes(result, 0, form), _probes(result, -1, form)) for result in plain
     ]  # positive where plain training lost
     gain = _paired(plain, other, lambda result: _probes(result, -1, form))
-    interval = bootstrap_interval(loss)
+    interval = _interval(plain, loss)
     share = ratio(mean_of_means(gain), mean_of_means(loss), interval) if mean_of_means(loss) > 0 else None
     return {
         "base": mean_of_means([_probes(result, 0, form) for result in plain]),
         "loss": mean_of_means(loss),
         "loss_interval": list(interval),
         "gain": mean_of_means(gain),
-        "gain_interval": list(bootstrap_interval(gain)),
+        "gain_interval": list(_interval(plain, gain)),
         "share": share.value if share else None,
     }
+
+
+def _p(plain: Sequence[Result], other: Sequence[Result]) -> float:
+    seeds = _paired(plain, other, lambda result: _probes(result, -1, "in_context"))
+    return sign_flip_test([mean_of_means(seed) for seed in seeds])
+
+
+def _interval(results: Sequence[Result], values: Rows, confidence: float = 0.95) -> Interval:
+    """Of the mean over all results; the seeds of a sequence share their tasks and rows, sequences are as given."""
+    sequences = sorted({course(result)[:2] for result in results})
+    parts = [[v for r, v in zip(results, values, strict=True) if course(r)[:2] == each] for each in sequences]
+    draws = sum(len(part) * crossed_means(part, seed=number) for number, part in enumerate(parts)) / len(values)
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _probes(result: Result, stage: int, form: str) -> list[list[float]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from instruction_vectors.continual.headline import headline
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 
@@ -14,14 +15,19 @@ def gather(out: Path) -> dict[str, Any]:
     Raises:
         DataError: no cell is finished.
     """
-    cells = [_entry(path) for path in sorted((out / "cells").glob("*/*/result.json"))]
-    if not cells:
+    results = finished(out)
+    if not results:
         raise DataError(f"{out}: no finished cell yet; iv bench --watch shows how far they are")
-    return {"schema": 1, "title": "Task sequences", "grid": {"cells": cells}}
+    grid = {"cells": [_entry(result) for result in results], "headline": headline(results)}
+    return {"schema": 1, "title": "Task sequences", "grid": grid}
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    result = read_json(path)
+def finished(out: Path) -> list[dict[str, Any]]:
+    """What every finished cell in `out` wrote."""
+    return [read_json(path) for path in sorted((out / "cells").glob("*/*/result.json"))]
+
+
+def _entry(result: dict[str, Any]) -> dict[str, Any]:
     cell, forms = result["cell"], result["forms"]
     entry = {name: cell[name] for name in ("benchmark", "sequence", "method", "guide", "seed", "train_rows")}
     entry |= {name: cell["stage"][name] for name in ("learning_rate", "epochs")}

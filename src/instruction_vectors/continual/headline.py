@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from instruction_vectors.continual.compare import Result, compare, course
+from instruction_vectors.evaluation.statistics import holm
 
 Rate = tuple[float, int]
 """Learning rate and epochs."""
@@ -56,7 +57,14 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
         name: lambda way=way: _at_rates_of(plain, results, *way) for name, way in CONTROLS.items()
     }
     controls = {name: _against(plain, arm()) for name, arm in arms.items()} | {"lower_lr": _against(plain, lower)}
-    return out | {"controls": {name: found for name, found in controls.items() if found}}
+    return out | {"controls": _corrected({name: found for name, found in controls.items() if found})}
+
+
+def _corrected(controls: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """With `p_holm` beside each p: as many controls, as many chances of a small one."""
+    tested = [name for name, found in controls.items() if found["p"] is not None]
+    held = dict(zip(tested, holm([controls[name]["p"] for name in tested]), strict=True))
+    return {name: found | {"p_holm": held.get(name)} for name, found in controls.items()}
 
 
 def best_rate(cells: Iterable[Result]) -> Rate | None:

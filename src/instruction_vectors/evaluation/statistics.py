@@ -65,6 +65,29 @@ def bootstrap_means(groups: Any, *, resamples: int = 2000, seed: int = 0, width:
     return _resampled(groups, depth, resamples, generator)
 
 
+def crossed_means(seeds: Sequence[Sequence[Sequence[float]]], *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Draws `[draw]` of `mean_of_means` where every seed stands on the same tasks and rows.
+
+    Seeds are redrawn, and apart from them tasks and their rows, the same ones for all seeds of a draw: more seeds do not make
+    more tasks, as they would where tasks were redrawn within each.
+
+    Args:
+        seeds: for each seed the values of its tasks' rows, tasks and rows in the same order.
+        resamples: bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        DataError: seeds with other numbers of tasks or rows.
+    """
+    if len({tuple(len(rows) for rows in tasks) for tasks in seeds}) > 1:
+        raise DataError("the seeds stand on unlike tasks or rows")
+    rows = [list(zip(*task, strict=True)) for task in zip(*seeds, strict=True)]
+    means = bootstrap_means(rows, resamples=resamples, seed=seed, width=len(seeds))
+    chosen = np.random.default_rng([seed, 1]).integers(len(seeds), size=means.shape)
+    drawn: np.ndarray = np.take_along_axis(means, chosen, axis=1).mean(axis=1)
+    return drawn
+
+
 def _two_levels(groups: Sequence[Sequence[float]], resamples: int, generator: np.random.Generator) -> np.ndarray:
     arrays = [np.asarray(group, dtype=float) for group in groups]
     row_means = np.stack([_resampled_means(a, resamples, len(arrays), generator) for a in arrays])  # [task, draw, slot]

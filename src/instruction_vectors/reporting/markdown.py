@@ -30,11 +30,13 @@ def write_markdown(results: Mapping[str, Any]) -> str:
 
 
 def write_summary(results: Mapping[str, Any]) -> str:
-    """Findings, the course of forgetting and the steering table: what a README has room for."""
+    """What a README has room for: findings, the course of forgetting and the steering table; of a grid its cells."""
     results = printable(results)
     parts = ["\n".join(f"- {escape(sentence)}" for sentence in findings.headline(results))]
-    parts.extend(markdown_table(table) for table in (tables.stages(results), tables.steering(results, "steering")) if table)
-    return "\n\n".join(parts) + "\n"
+    demo = (tables.stages(results), tables.steering(results, "steering"))
+    grid = (tables.compared(results), tables.cells(results), tables.course(results))
+    parts.extend(markdown_table(table) for table in (*demo, *grid) if table)
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escape(content: str) -> str:

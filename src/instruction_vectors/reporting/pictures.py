@@ -12,12 +12,12 @@ from .palette import LIGHT
 from .svg import Drawing, grid, text
 from .values import printable
 
-FigureName = Literal["forgetting", "steering", "effects"]
+FigureName = Literal["forgetting", "steering", "effects", "front"]
 _WIDTH = 912.0
 
 
 def figure_svg(results: Mapping[str, Any], name: str) -> str:
-    """A standalone SVG file of ``"forgetting"``, ``"steering"`` or ``"effects"``, on a light card of its own.
+    """A standalone SVG file of ``"forgetting"``, ``"steering"``, ``"effects"`` or ``"front"``, on a light card of its own.
 
     Under the heading stands what was measured. Without the data the picture says "not run yet". Raises ValueError
     for another name.
@@ -40,8 +40,12 @@ def figure_svg(results: Mapping[str, Any], name: str) -> str:
             "Effect of each attention head on the right answer",
             findings.effects(results),
         )
+    elif name == "front":
+        fronts = figures.fronts(results, LIGHT)
+        drawing = grid([[each] for each in fronts.values()], "Fronts") if fronts else None
+        heading, found = "What is learnt (AP) and what is kept (IP), a point a cell", []
     else:
-        raise ValueError(f"no figure {name!r}: choose forgetting, steering or effects")
+        raise ValueError(f"no figure {name!r}: choose forgetting, steering, effects or front")
     if drawing is None:
         note = Markup(text(0, 20, "not run yet", size=14, fill=LIGHT["muted"]))
         drawing = Drawing(note, _WIDTH, 30, heading, "not run yet")

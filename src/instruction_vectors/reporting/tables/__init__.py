@@ -3,6 +3,7 @@
 from .against import against
 from .arms import arms
 from .cells import Cell, Table
+from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
 from .grid import cell_matrices, cells, course
 from .run import as_text, flat, seconds, summary
@@ -17,6 +18,7 @@ __all__ = [
     "as_text",
     "cell_matrices",
     "cells",
+    "compared",
     "conditions",
     "continual",
     "continual_metrics",

@@ -9,6 +9,7 @@ from typing import Any
 from .against import against
 from .arms import arms
 from .cells import Table
+from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
 from .grid import cell_matrices, cells, course
 from .run import seconds, summary
@@ -24,6 +25,7 @@ def main_tables(results: Mapping[str, Any]) -> list[Table]:
         verdicts(results),
         repairs(results),
         conditions(results),
+        compared(results),
         arms(results, "ap"),
         arms(results, "in_context"),
         cells(results),

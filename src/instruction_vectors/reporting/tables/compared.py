@@ -1,0 +1,64 @@
+"""Guidance and its controls against plain training at its best learning rate and epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..values import Estimate, estimate, mapping, number
+from .cells import Cell, Table, value_cell
+
+_REMARK = (
+    "Against plain sequential LoRA at the learning rate and epochs with the best AP, on the same rows and seeds; an arm that "
+    "names no sequence stands over all of them. Loss: what plain training lost of the accuracy before training, on tasks never "
+    "trained on (IP five-shot, GP zero-shot). Gain: how much higher the arm ends. Share = gain / loss, where the loss is clear. "
+    "AP change: what the arm costs (or gains) in learning; low end: of its one-sided 95% interval. Intervals are over tasks and "
+    "rows, and over seeds where there are several."
+)
+
+
+def compared(results: Mapping[str, Any]) -> Table | None:
+    """One row an arm: what it keeps of what plain training lost, and at what cost."""
+    rows = [[Cell(where), Cell(arm), *_values(found)] for where, arm, found in _arms(results)]
+    columns = [
+        "sequence",
+        "arm",
+        "IP loss",
+        "IP gain",
+        "IP share",
+        "GP loss",
+        "GP gain",
+        "GP share",
+        "AP change",
+        "low end",
+        "seeds",
+    ]
+    return Table("Against plain training", columns, rows, _REMARK, sortable=True) if rows else None
+
+
+def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    found = mapping(mapping(results.get("grid")).get("headline"))
+    for benchmark, sequences in found.items():
+        if benchmark != "controls":
+            for sequence, values in mapping(sequences).items():
+                yield f"{benchmark} {sequence}", "guided", mapping(values)
+    for name, values in mapping(found.get("controls")).items():
+        yield "\N{EN DASH}", name.replace("_", " "), mapping(values)
+
+
+def _values(found: Mapping[str, Any]) -> list[Cell]:
+    cells = []
+    for form in ("ip", "gp"):
+        kept = mapping(found.get(form))
+        cells += [
+            value_cell(estimate(kept.get(name), kept.get(f"{name}_interval")), plus=name == "gain") for name in ("loss", "gain")
+        ]
+        cells.append(value_cell(_plain(kept.get("share"))))
+    cells += [value_cell(_plain(found.get(name)), plus=True) for name in ("ap_delta", "ap_delta_low")]
+    seeds = number(found.get("seeds"))
+    return [*cells, Cell("" if seeds is None else f"{seeds:g}", order=seeds)]
+
+
+def _plain(value: object) -> Estimate | None:
+    exact = number(value)
+    return None if exact is None else Estimate(exact)
