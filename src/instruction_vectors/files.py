@@ -1,5 +1,6 @@
 """Reading and writing files so that nothing is ever half written and every complaint names file and line."""
 
+import errno
 import json
 import os
 import tempfile
@@ -25,6 +26,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def storage_failure(error: BaseException) -> str | None:
+    """Why the disk takes no more, if that is what an error is about; libraries pass it on in types of their own."""
+    reasons = [os.strerror(number) for number in _STORAGE]
+    return next((reason for reason in reasons if reason in str(error)), None)
 
 
 def write_json(path: Path, value: Any) -> None:

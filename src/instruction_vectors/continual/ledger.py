@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_json, write_json
+from instruction_vectors.files import read_json, storage_failure, write_json
 from instruction_vectors.progress import console
 
 
@@ -24,7 +24,7 @@ class Ledger:
 
     Raises:
         DataError: on entering, if the folder cannot be written, is held by another process, or holds a run with other
-            settings.
+            settings; on leaving, if something inside could not be written because the disk is full or read-only.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], *, wait: bool = False) -> None:
@@ -42,8 +42,8 @@ class Ledger:
             raise DataError(f"cannot write to {self.folder}: {error.strerror}") from error
         try:
             self._check_config()
-        except BaseException:
-            self._lock.close()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         return self
 
@@ -61,6 +61,10 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock:
             self._lock.close()
+        if error and not isinstance(error, DataError) and (reason := storage_failure(error)):
+            raise DataError(
+                f"{self.folder} cannot be written to: {reason}; make room and run the same again, finished steps are kept"
+            ) from error
 
     def _check_config(self) -> None:
         path = self.folder / "config.json"

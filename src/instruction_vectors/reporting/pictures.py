@@ -43,7 +43,7 @@ def figure_svg(results: Mapping[str, Any], name: str) -> str:
     elif name == "front":
         fronts = figures.fronts(results, LIGHT)
         drawing = grid([[each] for each in fronts.values()], "Fronts") if fronts else None
-        heading, found = "What is learnt (AP) and what is kept (IP), a point a cell", []
+        heading, found = "Learnt (AP) and kept (IP)", []
     else:
         raise ValueError(f"no figure {name!r}: choose forgetting, steering, effects or front")
     if drawing is None:
