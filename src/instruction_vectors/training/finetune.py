@@ -24,13 +24,13 @@ from transformers import (
 
 from instruction_vectors.environment import versions
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.files import read_json
+from instruction_vectors.files import read_json, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.forgetting import ForgettingCallback
 from instruction_vectors.training.recipe import Recipe
 from instruction_vectors.training.rows import Row, encode_rows, read_rows
-from instruction_vectors.training.run_folder import begin, keep, last_checkpoint
+from instruction_vectors.training.run_folder import check, keep, last_checkpoint
 from instruction_vectors.training.trainers import IVTrainer
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -71,7 +71,7 @@ def fine_tune(
     """
     rows = read_rows(Path(recipe.data))
     given = recipe.resolved() | {"data_sha256": _sha256(Path(recipe.data))}
-    begin(out, given, writes=_main())
+    check(out, given)
     if (out / "result.json").exists():
         return dict(read_json(out / "result.json"))
     started = time.time()
@@ -81,12 +81,12 @@ def fine_tune(
     fingerprint = model_fingerprint(model)
     trainer = _trainer(recipe, out, _adapted(model, recipe), tokenizer, encoded, vector, teacher_cache)
     steps = _steps(recipe, len(encoded))
-    trainer.add_callback(_Tell(trainer, steps, say, progress))
+    trainer.add_callback(_Tell(trainer, say, progress))
     if recipe.forgetting:
         trainer.add_callback(ForgettingCallback(trainer, every=max(1, steps // _LOOKS)))
     if say and _main():
         say(_plan(trainer, encoded, dropped, steps))
-    _train(trainer, out)
+    _train(trainer, out, given)
     made = {"model_fingerprint": fingerprint, "versions": versions()}
     if _main():
         keep(trainer, out, {"schema": 1, "config": given, **made, **_numbers(trainer, len(encoded), dropped)}, started)
@@ -118,7 +118,7 @@ def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
     modules = recipe.target_modules.split(",") if recipe.target_modules else None
     config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=modules, task_type="CAUSAL_LM")
     try:
-        return get_peft_model(model, config)  # type: ignore[arg-type]
+        return get_peft_model(model, config)
     except ValueError as error:
         raise TrainingError(f"PEFT cannot put an adapter on this model: {error}; name modules with target_modules") from error
 
@@ -187,9 +187,11 @@ def _plan(trainer: IVTrainer, rows: Sequence[Row], dropped: int, steps: int) -> 
     )
 
 
-def _train(trainer: IVTrainer, out: Path) -> None:
+def _train(trainer: IVTrainer, out: Path, given: dict[str, Any]) -> None:
     last = last_checkpoint(out / "checkpoints")
     try:
+        if _main():  # only now is everything known to fit together
+            write_json(out / "config.json", given)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
@@ -221,8 +223,8 @@ def _numbers(trainer: IVTrainer, rows: int, dropped: int) -> dict[str, Any]:
 class _Tell(TrainerCallback):
     """Steps done, and now and then the parts of the loss."""
 
-    def __init__(self, trainer: IVTrainer, steps: int, say: Say | None, progress: Callable[[int, int], None] | None) -> None:
-        self.trainer, self.steps, self.say, self.progress = trainer, steps, say, progress
+    def __init__(self, trainer: IVTrainer, say: Say | None, progress: Callable[[int, int], None] | None) -> None:
+        self.trainer, self.say, self.progress = trainer, say, progress
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:

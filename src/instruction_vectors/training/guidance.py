@@ -185,7 +185,7 @@ class IVGuidance:
             raise TrainingError(f"vector must be an InstructionVector, one for each name, or 'auto', got {vector!r}")
         model, tokenizer = self.reference or self.model, self.processing_class  # type: ignore[attr-defined]
         self.train_dataset, vectors = automatic_vectors(model, tokenizer, self.train_dataset)
-        held = self.eval_dataset  # type: ignore[has-type]
+        held = getattr(self, "eval_dataset", None)
         parts = held if isinstance(held, dict) else {} if held is None else {"": held}
         parts = {part: named(rows, names_of(rows, vectors)) if hasattr(rows, "__len__") else rows for part, rows in parts.items()}
         self.eval_dataset = parts if isinstance(held, dict) else parts.get("")

@@ -13,27 +13,24 @@ from instruction_vectors.errors import DataError, TrainingError
 from instruction_vectors.files import read_json, write_json
 
 
-def begin(out: Path, given: dict[str, Any], *, writes: bool) -> None:
-    """Write the settings of a run that begins; a folder holds one.
+def check(out: Path, given: dict[str, Any]) -> None:
+    """Refuse a folder that holds another run, or cannot be written.
 
     Args:
-        out: the folder.
+        out: the folder; made if it is not there.
         given: all that the result depends on.
-        writes: whether this process does (the main one).
 
     Raises:
         DataError: the folder was begun with other settings, or cannot be written.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}") from error
     path, given = out / "config.json", json.loads(json.dumps(given))
-    if path.exists():
-        before = read_json(path)
-        if changed := sorted(key for key in before.keys() | given.keys() if before.get(key) != given.get(key)):
-            raise DataError(f"{out} holds a run with other settings ({', '.join(changed)}); choose another folder, or delete it")
-    elif writes:
-        try:
-            write_json(path, given)
-        except OSError as error:
-            raise DataError(f"cannot write to {out}: {error.strerror}") from error
+    before = read_json(path) if path.exists() else given
+    if changed := sorted(key for key in before.keys() | given.keys() if before.get(key) != given.get(key)):
+        raise DataError(f"{out} holds a run with other settings ({', '.join(changed)}); choose another folder, or delete it")
 
 
 def last_checkpoint(folder: Path) -> Path | None:
