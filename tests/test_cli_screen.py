@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import instruction_vectors.models.loading
 from instruction_vectors import progress
 from instruction_vectors.cli import main
+from instruction_vectors.cli.screen import waiting
 from instruction_vectors.vectors import extraction
 
 WATCHED = """
@@ -83,6 +84,14 @@ def test_off_a_terminal_short_work_is_silent_and_long_work_speaks_now_and_then(c
         "Long: 4/4, 0.1 step/s, about 0 s left",
         "Long: 4/4 in 75.0 s (0.1 step/s)",
     ]
+
+
+def test_waiting_shows_on_a_terminal_only(capsys):
+    waited = "import time\nfrom instruction_vectors.cli.screen import waiting\nwith waiting('Opening [it]'): time.sleep(0.3)"
+    assert "Opening [it]" in on_a_terminal(waited)
+    with waiting("Opening"):
+        pass
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_shell_completes_verbs_and_flags(iv):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from instruction_vectors.cli.screen import quiet
+from instruction_vectors.cli.screen import quiet, waiting
 
 
 @click.command()
@@ -38,13 +38,15 @@ def effects(
     from instruction_vectors.progress import track
     from instruction_vectors.vectors import extraction
 
-    opened, tokenizer = load(model)
+    with waiting(f"Opening {model}"):
+        opened, tokenizer = load(model)
     anatomy = anatomy_of(opened)
     extraction.check_count(top, anatomy.n_layers, anatomy.n_heads)
     cost = anatomy.n_heads * anatomy.n_layers // 2
     click.echo(f"cost: {prompts} prompts, each its own tokens and about {cost} more (heads x layers / 2)", err=True)
     built = extraction.demonstrations(loaded, prompts=mean_prompts, shots=shots, seed=seed)
-    means = extraction.mean_head_outputs(opened, tokenizer, [text for text, _ in built])
+    with waiting("Mean output of every head"):
+        means = extraction.mean_head_outputs(opened, tokenizer, [text for text, _ in built])
     with track("Exact effects of every head", prompts, "prompt") as advance:
         found = extraction.head_effects(
             opened, tokenizer, loaded, means, prompts=prompts, shots=shots, seed=seed, progress=advance

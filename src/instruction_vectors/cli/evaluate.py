@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from instruction_vectors.cli.screen import quiet
+from instruction_vectors.cli.screen import quiet, waiting
 
 
 @click.command("eval")
@@ -44,7 +44,8 @@ def evaluate(
     from instruction_vectors.vectors.vector import InstructionVector
 
     loaded = InstructionVector.from_pretrained(vector) if vector else None
-    opened, tokenizer = load(model, adapter=adapter)
+    with waiting(f"Opening {model}"):
+        opened, tokenizer = load(model, adapter=adapter)
     edit = (lambda where: loaded.applied(opened, scale=scale, positions=where)) if loaded else None
     measured = {}
     with track("Measuring", len(probes), "task") as advance:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from instruction_vectors.cli.screen import quiet
+from instruction_vectors.cli.screen import quiet, waiting
 
 
 @click.command()
@@ -34,7 +34,8 @@ def extract(
     from instruction_vectors.progress import track
     from instruction_vectors.vectors import extraction
 
-    opened, tokenizer = load(model)
+    with waiting(f"Opening {model}"):
+        opened, tokenizer = load(model)
     with track("Exact effects of every head", effect_prompts, "prompt") as advance:
         vector = extraction.extract(
             opened,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from instruction_vectors.cli.screen import quiet
+from instruction_vectors.cli.screen import quiet, waiting
 
 
 @click.command()
@@ -32,7 +32,8 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: s
     from instruction_vectors.vectors.vector import InstructionVector
 
     loaded = InstructionVector.from_pretrained(vector) if vector else None
-    opened, tokenizer = load(model)
+    with waiting(f"Opening {model}"):
+        opened, tokenizer = load(model)
     text = prompt.replace("\\n", "\n")
     inputs = tokenizer(text, return_tensors="pt").to(opened.device)
     with loaded.applied(opened, mode=mode, scale=scale) if loaded else nullcontext():  # type: ignore[arg-type]

@@ -1,4 +1,16 @@
-"""What a verb does about the screen before it works."""
+"""What a verb does about the screen before it works, and while there is nothing to count."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+
+def waiting(words: str) -> AbstractContextManager[Any]:
+    """A moving mark beside the words for the length of a `with` block; nothing off a terminal."""
+    from rich.markup import escape
+
+    from instruction_vectors.progress import console
+
+    return console().status(escape(words))
 
 
 def quiet() -> None:

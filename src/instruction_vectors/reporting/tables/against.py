@@ -36,9 +36,9 @@ def numbers(results: Mapping[str, Any]) -> Iterator[Named]:
         for metric, name in METRICS.items():
             if points := [point for point in series(data, metric) if point]:
                 yield f"{arm_name(arm)}, last stage", name, points[-1]
-        for name, value in continual_metrics(data).items():
-            if value is not None:
-                yield arm_name(arm), name, Estimate(value)
+        for name, score in continual_metrics(data).items():
+            if score is not None:
+                yield arm_name(arm), name, Estimate(score)
     for section, template in (("steering", "plain template"), ("steering_chat", "chat template")):
         for condition, mean in condition_means(results, section).items():
             yield f"mean over tasks, {template}", condition, mean
