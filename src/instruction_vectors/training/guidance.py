@@ -184,8 +184,8 @@ class IVGuidance:
         if vector != "auto":
             raise TrainingError(f"vector must be an InstructionVector, one for each name, or 'auto', got {vector!r}")
         model, tokenizer = self.reference or self.model, self.processing_class  # type: ignore[attr-defined]
-        self.train_dataset, vectors = automatic_vectors(model, tokenizer, self.train_dataset)
-        held = getattr(self, "eval_dataset", None)
+        rows, held = getattr(self, "train_dataset", None), getattr(self, "eval_dataset", None)
+        self.train_dataset, vectors = automatic_vectors(model, tokenizer, rows)
         parts = held if isinstance(held, dict) else {} if held is None else {"": held}
         parts = {part: named(rows, names_of(rows, vectors)) if hasattr(rows, "__len__") else rows for part, rows in parts.items()}
         self.eval_dataset = parts if isinstance(held, dict) else parts.get("")
