@@ -12,6 +12,7 @@ import pytest
 import tiny
 import tiny_world
 import torch
+from transformers import AutoTokenizer
 
 from instruction_vectors import run_sequence
 from instruction_vectors.analysis.stages import stages_in
@@ -25,6 +26,8 @@ from instruction_vectors.continual.methods import method_named, methods
 from instruction_vectors.continual.replay import replay
 from instruction_vectors.continual.runner import Runner, made_with
 from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.tasks.layout import template_of
+from instruction_vectors.tasks.prompts import instructed
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +345,22 @@ def test_general_sets_are_measured_at_every_stage(model: str, tmp_path: Path) ->
     rows = [stage["general"]["openbookqa"]["in_context"] for stage in result["stages"]]
     assert [entry["mean"] for entry in result["general"]["in_context"]] == [sum(r) / 4 for r in rows]
     assert "openbookqa/general" in result["data"]
+
+
+def test_rows_that_do_not_fit_are_counted(model: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    free = Curriculum.of(tiny_world.cell(model), None)
+    texts = {
+        (lesson.name, side): [instructed(task, row, template=template_of(task)).text for row in task.rows]
+        for lesson in free.lessons
+        for side, task in (("train_inputs", lesson.train), ("test_inputs", lesson.test))
+    }
+    # A token a character: the budget lies below the longest of all prompts, and above the instructions.
+    budget = max(len(text) for rows in texts.values() for text in rows) - 2
+    found = Curriculum.of(tiny_world.cell(model, max_tokens=budget, max_new_tokens=4), None).cut(tokenizer)
+    for (name, side), rows in texts.items():
+        assert found[name][side] == sum(len(text) > budget for text in rows)
+    assert sum(counts[side] for counts in found.values() for side in ("train_inputs", "test_inputs")) > 0
+    for lesson in free.lessons:
+        answers = [template_of(lesson.train).answer(row.output) for row in lesson.train.rows]
+        assert found[lesson.name]["train_answers"] == sum(len(answer) > 4 for answer in answers) > 0

@@ -207,6 +207,14 @@ def test_rounding_as_lm_eval_is_its_log_softmax_in_single_precision(tokenizer):
     assert found["lm_eval"] != found["least"]
 
 
+def test_a_prompt_longer_than_the_context_is_refused_by_number(model, tokenizer):
+    words = " ".join(["w1"] * 128)  # a beginning-of-sequence token stands before it
+    fits = words.removeprefix("w1 ")
+    assert len(score(model, tokenizer, [fits], [[" w2"]])) == 1
+    with pytest.raises(DataError, match="prompt 2 takes 130 tokens with its longest answer, more than the model's 128"):
+        score(model, tokenizer, ["w1", words], [[" w2"], [" w2"]])
+
+
 def test_scoring_leaves_the_model_in_the_mode_it_found(model, tokenizer):
     for training in (True, False):
         model.train(training)

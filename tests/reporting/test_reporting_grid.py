@@ -134,3 +134,10 @@ def test_arms_stand_beside_plain_training():
     assert guided.startswith("| func A | guided | 0.50 [0.30, 0.70] | +0.40 [+0.20, +0.60] | 0.80 |")
     assert guided.endswith("| \N{MINUS SIGN}0.03 | \N{MINUS SIGN}0.07 | 3 |")
     assert control.endswith("| 2 |")
+
+
+def test_rows_that_were_cut_are_told():
+    results = synthetic_grid.grid()
+    assert "cut to fit" not in write_markdown(results)
+    results["grid"]["cells"][0]["cut"] = 3
+    assert "Rows cut to fit (inputs in their middle, training answers at their end): func A: 3." in write_markdown(results)

@@ -23,7 +23,7 @@ from instruction_vectors.tasks.benchmark import Sides
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import Prompt
 from instruction_vectors.tasks.task import Example, Task
-from instruction_vectors.tasks.truncate import fit
+from instruction_vectors.tasks.truncate import fit, fit_all
 from instruction_vectors.training.collator import rows_of
 
 _ENOUGH = 8
@@ -114,6 +114,25 @@ class Curriculum:
         sources = [row.input for row in task.rows] if task.metric == "sari" else None
         references = [[clean(answer).strip() for answer in row.answers] for row in task.rows]
         return score_texts(task.metric, [clean(text).strip() for text in written], references, sources)
+
+    def cut(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
+        """Of each task, how many rows lost the middle of their input, and how many training rows the end of their answer."""
+
+        def inputs(task: Task) -> int:
+            return fit_all(task, task.rows, tokenizer, self.cell.max_tokens, template=template_of(task))[1].cut_prompts
+
+        def answers(task: Task) -> int:
+            targets = [template_of(task).answer(row.output) for row in task.rows]
+            return sum(_cut(target, tokenizer, self.cell.max_new_tokens) != target for target in targets)
+
+        return {
+            lesson.name: {
+                "train_inputs": inputs(lesson.train),
+                "train_answers": answers(lesson.train),
+                "test_inputs": inputs(lesson.test),
+            }
+            for lesson in self.lessons
+        }
 
     def short(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> Task:
         """The training rows for in-context prompts, long inputs cut in their middle so that a prompt stays within `max_tokens`.

@@ -32,6 +32,7 @@ def _entry(result: dict[str, Any]) -> dict[str, Any]:
     entry = {name: cell[name] for name in ("benchmark", "sequence", "method", "guide", "seed", "train_rows")}
     entry |= {name: cell["stage"][name] for name in ("learning_rate", "epochs")}
     entry |= {name: _value(result[name]) for name in ("ap", "fp", "forget")}
+    entry["cut"] = sum(sum(counts.values()) for counts in result.get("cut", {}).values())
     for form, stages in forms.items():
         if stages:
             entry[form] = _value(stages[-1])

@@ -88,6 +88,7 @@ class Runner:
             "data": curriculum.fingerprints(),
             **made,
             "tasks": names,
+            "cut": curriculum.cut(tokenizer),
             **summary(names, stages, seed=cell.seed),
             "stages": stages,
         }

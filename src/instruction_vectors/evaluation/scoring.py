@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError
+from instruction_vectors.evaluation.generation import context_length
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks, packs
@@ -87,7 +88,8 @@ def score(
         For each prompt, a `Score` for each answer, in the given order.
 
     Raises:
-        DataError: an answer that tokenises to nothing, or a prompt without answers.
+        DataError: an answer that tokenises to nothing, a prompt without answers, or one that is longer than the model's
+            context with its answer.
     """
     if len(prompts) != len(answers):
         raise DataError(f"{len(prompts)} prompts but {len(answers)} lists of answers")
@@ -140,6 +142,7 @@ def score_tokens(
     wanted = [exact] * len(pairs) if isinstance(exact, bool) else list(exact)
     if len(wanted) != len(pairs):
         raise DataError(f"{len(pairs)} prompts but {len(wanted)} values of exact")
+    _check_room(context_length(anatomy), pairs)
     flat = [_Pair(i, k, *pair, whole=wanted[i]) for i, row in enumerate(pairs) for k, pair in enumerate(row)]
     results: list[list[Score | None]] = [[None] * len(row) for row in pairs]
     done = 0
@@ -151,6 +154,18 @@ def score_tokens(
             if progress:
                 progress(round(len(pairs) * done / len(flat)))
     return results  # type: ignore[return-value]  # every place was filled
+
+
+def _check_room(context: int | None, pairs: Sequence[Sequence[TokenPair]]) -> None:
+    """A model reads nonsense beyond its context, most without a word."""
+    for number, row in enumerate(pairs, start=1):
+        longest = max(len(prompt) + len(target) for prompt, target in row)
+        # The last token of an answer is predicted, not read.
+        if context is not None and longest - 1 > context:
+            raise DataError(
+                f"prompt {number} takes {longest} tokens with its longest answer, more than the model's {context}; "
+                "shorten it, or take fewer shots"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..values import Estimate, estimate, mapping, number, sequence
@@ -39,7 +39,17 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
         "before training. Intervals are over tasks and rows of one cell; seeds are rows of their own."
     )
     caption = "Cells" if len(rows) == len(entries) else f"Cells, the first {len(rows)} of {len(entries)}"
-    return Table(caption, columns, rows, remark, sortable=True) if rows else None
+    return Table(caption, columns, rows, remark + _cut(entries), sortable=True) if rows else None
+
+
+def _cut(entries: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on rows that were too long, if there are any."""
+    most: dict[str, int] = {}
+    for entry in entries:
+        of = f"{entry.get('benchmark')} {entry.get('sequence')}"
+        most[of] = max(most.get(of, 0), int(number(entry.get("cut")) or 0))
+    told = [f"{of}: {count}" for of, count in most.items() if count]
+    return f" Rows cut to fit (inputs in their middle, training answers at their end): {', '.join(told)}." if told else ""
 
 
 def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
