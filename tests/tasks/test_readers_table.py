@@ -137,7 +137,7 @@ def test_yaml_that_is_no_description(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mine\.yml: "):
         load_task(tmp_path / "mine.yml")
     (tmp_path / "mine.yml").write_bytes(b"a: \xff")
-    with pytest.raises(DataError, match=r"mine\.yml: not"):
+    with pytest.raises(DataError, match=r"mine\.yml, line 1: not"):
         load_task(tmp_path / "mine.yml")
     with pytest.raises(DataError, match="no such file"):
         load_task(tmp_path / "nowhere.yaml")

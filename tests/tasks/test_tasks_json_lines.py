@@ -99,7 +99,7 @@ def test_a_malformed_file_is_refused_with_its_name_and_line(tmp_path, lines, whe
 def test_bytes_that_are_not_utf8_are_refused_with_their_place(tmp_path):
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b'{"instruction": "x"}\n{"input": "caf\xe9", "output": "b"}')
-    with pytest.raises(DataError, match=r"latin\.jsonl: not UTF-8 text \(byte 35\)"):
+    with pytest.raises(DataError, match=r"latin\.jsonl, line 2: not UTF-8 text \(byte 35 of the file\)"):
         load_task(path)
 
 
