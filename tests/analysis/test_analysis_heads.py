@@ -24,5 +24,5 @@ def test_prompts_that_agree_leave_no_doubt():
 
 
 def test_more_heads_than_there_are_are_refused():
-    with pytest.raises(VectorError, match="k = 5, but the model has 4 heads"):
+    with pytest.raises(VectorError, match="5 heads were asked for, but the model has 4"):
         strongest([torch.zeros(1, 2, 2)], 5)

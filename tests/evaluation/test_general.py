@@ -5,10 +5,13 @@ import json
 import pytest
 import tiny
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.general import after, read_general_set
 from instruction_vectors.evaluation.multiple_choice import LAYOUTS, Question, plain
+from instruction_vectors.evaluation.open_questions import open_kind, read_open_questions
 
 QUESTIONS = [{"query": f"w{i} w{i + 1}", "choices": [f"w{i + 20}", f"w{i + 21}", "w3 w4"], "gold": i % 3} for i in range(6)]
 
@@ -111,3 +114,85 @@ def test_a_broken_open_question_is_named(tmp_path, row, message):
     (tmp_path / "eval" / "nq_open.json").write_text(json.dumps([{"question": "w1", "answer": "w2"}, row]))
     with pytest.raises(DataError, match=message):
         read_general_set("nq_open", tmp_path, rows=1, shots=1)
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "lambada.json").write_bytes(b'[{"context": "a",\n "continuation": "caf\xe9"}]')
+    with pytest.raises(DataError, match=r"lambada\.json, line 2: not UTF-8 text"):
+        read_general_set("lambada", tmp_path, rows=1, shots=0)
+
+
+TEXT = st.text(max_size=3) | st.just("w1") | st.just("half \ud800")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(TEXT, x, max_size=2),
+    max_leaves=4,
+)
+KINDS = {
+    "lambada": ({"context", "continuation"}, lambda q: (q["context"], [f" {q['continuation']}"])),
+    "nq_open": ({"question", "answer"}, lambda q: (f"Q: {q['question']}?\nA:", [f" {a}" for a in listed(q["answer"])])),
+    "bbh/navigate": ({"input", "target"}, lambda q: (f"Q: {q['input']}\nA:", [f" {a}" for a in listed(q["target"])])),
+    "instructions_alpaca": ({"instruction", "output"}, lambda q: (q["instruction"], [q["output"]])),
+}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def is_text(value):
+    return isinstance(value, str) and value.strip() != "" and "\ud800" not in value
+
+
+def is_sound(row, name):
+    """What a row must be, said once more: texts, and several of them only where several answers may be right."""
+    needed, _ = KINDS[name]
+    if not isinstance(row, dict) or not needed <= set(row):
+        return False
+    several = {"answer", "target"}
+    if not all(is_text(text) for key in needed for text in (listed(row[key]) or [""] if key in several else [row[key]])):
+        return False
+    return "input" not in row or row["input"] == "" or is_text(row["input"])
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_whatever_an_open_set_holds_it_is_read_whole_or_refused(tmp_path_factory, name, data):
+    needed, expected = KINDS[name]
+    fields = dict.fromkeys(needed, TEXT | st.lists(TEXT, max_size=2) | JSON)
+    rows = data.draw(st.lists(st.fixed_dictionaries(fields, optional={"input": TEXT | JSON}) | JSON, max_size=3))
+    path = tmp_path_factory.getbasetemp() / "open.json"
+    path.write_text(json.dumps(rows))
+    if not rows or not all(is_sound(row, name) for row in rows):
+        with pytest.raises(DataError, match=r"open\.json"):
+            read_open_questions(path, open_kind(name))
+        return
+    for question, row in zip(read_open_questions(path, open_kind(name)), rows, strict=True):
+        prompt, answers = expected(row)
+        assert prompt in question.prompt
+        assert list(question.answers) == answers
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=60))
+def test_whatever_bytes_an_open_set_is_it_is_refused_by_name(tmp_path_factory, name, content):
+    path = tmp_path_factory.getbasetemp() / "bytes.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"bytes\.json"):
+        read_open_questions(path, open_kind(name))
+
+
+def test_questions_that_lost_tokens_are_counted_and_told_once_a_set(data, caplog):
+    name = "openbookqa"
+    model, tokenizer = tiny.model("llama", max_position_embeddings=8), tiny.tokenizer()
+    measured = read_general_set(name, data, rows=4, shots=2)
+    for _ in range(2):
+        measured.measure(model, tokenizer)
+    # <s>, six words of two solved questions (two words more where the third choice is right), two of the question, one or
+    # two of the choice.
+    assert [record.getMessage() for record in caplog.records] == [
+        "openbookqa, in_context: 4 of 4 questions are longer than the model's context of 8 tokens and lost some on their left"
+    ]

@@ -74,7 +74,7 @@ def test_malformed_rows_are_named_by_file_and_row(tmp_path, row, message):
         (b"[]", "no rows"),
         (b"{}", "JSON array"),
         (b"[{]", "not JSON"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b'[\n{"query": "caf\xe9"}]', r"q\.json, line 2: not UTF-8 text \(byte 16 of the file\)"),
         (b"", "not JSON"),
         (b"[1", "not JSON"),
     ],

@@ -64,14 +64,25 @@ def superni_folder(root: Path, names: tuple[str, ...] = superni.SEQUENCES["C1"],
     return root
 
 
-FOLDERS = {"func": func_folder, "long": long_folder, "trace": trace_folder}
-KEYS = {"func": ("input", "output"), "long": ("label", "sentence"), "trace": ("prompt", "answer")}
+def superni_rows(root: Path, rows: Any = None) -> Path:
+    return superni_folder(root, **({} if rows is None else {"Instances": rows}))
+
+
+FOLDERS = {"func": func_folder, "long": long_folder, "trace": trace_folder, "superni": superni_rows}
+KEYS = {"func": ("input", "output"), "long": ("label", "sentence"), "trace": ("prompt", "answer"), "superni": ("input", "output")}
 ROW = {
     "func": {"input": "up", "output": "down"},
     "long": {"label": "Good", "sentence": "Text: ok"},
     "trace": {"prompt": "What is the stance?\nText:\nx\nStance:", "answer": "A"},
+    "superni": {"input": "up", "output": "down"},
 }
-FILE = {"func": "antonym.json", "long": "train.json", "trace": "train.json"}
+FILE = {"func": "antonym.json", "long": "train.json", "trace": "train.json", "superni": "task195_colours.json"}
+CALLED = {"superni": "instance"}
+"""What a benchmark calls its rows, where it is another word."""
+
+
+def called(name: str) -> str:
+    return CALLED.get(name, "row")
 
 
 # --- what all have in common ---
@@ -121,13 +132,13 @@ def test_the_folder_above_and_the_benchmarks_own_read_the_same(name: str, tmp_pa
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda row, key: {k: v for k, v in row.items() if k != key}, "row 2: no '{key}'"),
-        (lambda row, key: row | {key: 7}, "row 2: '{key}' must be text, got int"),
-        (lambda row, key: row | {key: None}, "row 2: '{key}' must be text, got NoneType"),
-        (lambda row, key: row | {key: " \n"}, "row 2: '{key}' is empty"),
-        (lambda row, key: row | {key: "x" * 10_000_000}, "row 2: '{key}' has 10,000,000 characters"),
-        (lambda row, key: row | {key: "half \ud800"}, "row 2: '{key}' is not UTF-8 text"),
-        (lambda row, key: [row], "row 2: expected an object, got list"),
+        (lambda row, key: {k: v for k, v in row.items() if k != key}, "{row} 2: no '{key}'"),
+        (lambda row, key: row | {key: 7}, "{row} 2: '{key}' must be text, got int"),
+        (lambda row, key: row | {key: None}, "{row} 2: '{key}' must be text, got NoneType"),
+        (lambda row, key: row | {key: " \n"}, "{row} 2: '{key}' is empty"),
+        (lambda row, key: row | {key: "x" * 10_000_000}, "{row} 2: '{key}' has 10,000,000 characters"),
+        (lambda row, key: row | {key: "half \ud800"}, "{row} 2: '{key}' is not UTF-8 text"),
+        (lambda row, key: [row], "{row} 2: expected an object, got list"),
     ],
 )
 def test_a_malformed_row_is_named(name: str, spoil: Any, complaint: str, tmp_path: Path) -> None:
@@ -136,7 +147,7 @@ def test_a_malformed_row_is_named(name: str, spoil: Any, complaint: str, tmp_pat
         with pytest.raises(DataError) as caught:
             load_benchmark(name, tmp_path / str(number))
         assert FILE[name] in str(caught.value)
-        assert complaint.format(key=key) in str(caught.value)
+        assert complaint.format(key=key, row=called(name)) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -144,9 +155,8 @@ def test_a_malformed_row_is_named(name: str, spoil: Any, complaint: str, tmp_pat
     ("content", "complaint"),
     [
         (b"", "not JSON"),
-        (b"[]", "no rows"),
-        (b'{"a": 1}', "expected a list of rows, got dict"),
         (b'[{"input": ', "not JSON (line 1"),
+        (b'{\n"a": 1,\n"b": }', "not JSON (line 3"),
         (b"[" * 100_000, "not JSON"),
         (b"[" + b"9" * 5000 + b"]", "not JSON that can be read"),
         (b'[\xff{"input": "a"}]', "not JSON (line 1, column 2"),
@@ -163,12 +173,22 @@ def test_a_malformed_file_is_named(name: str, content: bytes, complaint: str, tm
 
 
 @pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize(("rows", "complaint"), [([], "no {row}s"), ({"a": 1}, "expected a list of {row}s, got dict")])
+def test_rows_that_are_none_or_no_list_are_named(name: str, rows: Any, complaint: str, tmp_path: Path) -> None:
+    FOLDERS[name](tmp_path, rows)
+    with pytest.raises(DataError) as caught:
+        load_benchmark(name, tmp_path)
+    assert FILE[name] in str(caught.value)
+    assert complaint.format(row=called(name)) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
 def test_bytes_that_are_not_utf8_are_named_with_their_row(name: str, tmp_path: Path) -> None:
     FOLDERS[name](tmp_path)
     path = next(tmp_path.rglob(FILE[name]))
-    text = json.dumps([ROW[name], ROW[name] | {KEYS[name][1]: "spoiled"}]).encode()
-    path.write_bytes(text.replace(b"spoiled", b"sp\xe9il"))
-    with pytest.raises(DataError, match=rf"{FILE[name]}, row 2: '{KEYS[name][1]}' is not UTF-8"):
+    FOLDERS[name](tmp_path, [ROW[name], ROW[name] | {KEYS[name][1]: "spoiled"}])
+    path.write_bytes(path.read_bytes().replace(b"spoiled", b"sp\xe9il"))
+    with pytest.raises(DataError, match=rf"{FILE[name]}, {called(name)} 2: '{KEYS[name][1]}' is not UTF-8"):
         load_benchmark(name, tmp_path)
 
 

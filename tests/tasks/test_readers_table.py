@@ -136,8 +136,8 @@ def test_yaml_that_is_no_description(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yml").write_text(text)
     with pytest.raises(DataError, match=r"mine\.yml: "):
         load_task(tmp_path / "mine.yml")
-    (tmp_path / "mine.yml").write_bytes(b"a: \xff")
-    with pytest.raises(DataError, match=r"mine\.yml, line 1: not"):
+    (tmp_path / "mine.yml").write_bytes(b"# a task\nname: caf\xe9\n")
+    with pytest.raises(DataError, match=r"mine\.yml, line 2: not UTF-8 text \(byte 18 of the file\)"):
         load_task(tmp_path / "mine.yml")
     with pytest.raises(DataError, match="no such file"):
         load_task(tmp_path / "nowhere.yaml")

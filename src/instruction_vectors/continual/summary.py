@@ -22,13 +22,14 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
     Returns:
         `matrix` (N + 1 rows), `ap`, `fp`, `forget`, `bwt`, `fwt` (None for a lower triangle), and for each form
         (`in_context` is IP, `zero_shot` GP) a list over stages: `{"mean", "low", "high"}`, and its change against M0 with
-        an interval over the same rows; the same of the general sets under `general`. `counted` names the probes that count
-        for each form (see `counted`).
+        an interval over the same rows; the same of the general sets under `general`, over those only that `counted_general`
+        names (an empty list where there is none). `counted` names the probes that count for each form (see `counted`).
     """
     matrix = ScoreMatrix.of(tasks, [{name: _mean(rows) for name, rows in stage["matrix"].items()} for stage in stages])
     last = len(tasks)
     learnt = [stages[number]["matrix"][name] for number, name in enumerate(tasks, start=1)]
     kept = [stages[last]["matrix"][name] for name in tasks]
+    general = {form: counted_general(stages[0], form) for form in ("zero_shot", "in_context")}
     return {
         "matrix": [[None if score != score else score for score in row] for row in matrix.scores],
         "ap": _with_interval(learnt, seed),
@@ -37,8 +38,12 @@ def summary(tasks: Sequence[str], stages: Sequence[dict[str, dict[str, Any]]], *
         "bwt": matrix.bwt,
         "fwt": _or_none(matrix),
         "counted": {form: counted(stages[0], form) for form in FORMS},
-        "forms": {form: _over_stages(form, stages, seed) for form in FORMS},
-        "general": {form: _over_stages(form, stages, seed, "general") for form in ("zero_shot", "in_context")},
+        "forms": {form: _over_stages(form, [stage["probes"] for stage in stages], seed) for form in FORMS},
+        "counted_general": general,
+        "general": {
+            form: _over_stages(form, [{name: stage["general"][name] for name in names} for stage in stages], seed)
+            for form, names in general.items()
+        },
     }
 
 
@@ -54,8 +59,17 @@ def counted(base: dict[str, dict[str, Any]], form: str, *, floor: float = 0.05) 
     return [name for name, scores in rows.items() if _mean(scores) > floor]
 
 
-def _over_stages(form: str, stages: Sequence[dict[str, dict[str, Any]]], seed: int, sets: str = "probes") -> list[dict[str, Any]]:
-    groups = [[rows[form] for rows in stage.get(sets, {}).values() if form in rows] for stage in stages]
+def counted_general(base: dict[str, dict[str, Any]], form: str, *, floor: float = 0.05, seed: int = 0) -> list[str]:
+    """The general sets on which the 95% interval of M0's mean (a bootstrap over rows) lies above `floor`.
+
+    Scores of multiple choice are corrected for chance, and nothing is earned by chance in the others.
+    """
+    sets = base.get("general", {})
+    return [name for name, rows in sets.items() if form in rows and bootstrap_interval(rows[form], seed=seed)[0] > floor]
+
+
+def _over_stages(form: str, stages: Sequence[dict[str, dict[str, list[float]]]], seed: int) -> list[dict[str, Any]]:
+    groups = [[rows[form] for rows in sets.values() if form in rows] for sets in stages]
     if not groups[0]:
         return []
     return [

@@ -28,10 +28,10 @@ class ChoiceSet:
         """Row by row and chance-corrected: `zero_shot` (GP) and `in_context` (IP)."""
         layout = LAYOUTS[self.name]
         forms = {"zero_shot": layout, "in_context": after(self.shots, layout)}
-        return {form: self._scores(model, tokenizer, asked) for form, asked in forms.items()}
+        return {form: self._scores(model, tokenizer, asked, f"{self.name}, {form}") for form, asked in forms.items()}
 
-    def _scores(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, layout: Layout) -> list[float]:
-        scored = score_questions(model, tokenizer, self.questions, layout)
+    def _scores(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, layout: Layout, name: str) -> list[float]:
+        scored = score_questions(model, tokenizer, self.questions, layout, name)
         return [
             chance_corrected(float(rank(scores) == question.gold), 1 / len(question.choices))
             for question, scores in zip(self.questions, scored, strict=True)

@@ -3,9 +3,11 @@
 A file holds `{"query", "choices", "gold"}` objects, as one JSON array or one a line.
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -19,6 +21,8 @@ from instruction_vectors.evaluation.scoring import Normalisation, Score, TokenPa
 from instruction_vectors.files import read_json, read_json_lines
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.tokens import encode
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 1_000_000
 """Most characters of a query or a choice; more is a broken file."""
@@ -102,22 +106,32 @@ def score_questions(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     layout: Layout = plain,
+    name: str = "multiple choice",
     **options: Any,
 ) -> list[list[Score]]:
     """For each question a `Score` for each choice, computed from the tokens that lm-eval would use.
 
-    A question longer than the model's context loses tokens on its left, as in lm-eval. `options` go to `score_tokens`
-    (`edit`, `rounding`, `max_nodes`, `progress`).
+    A question longer than the model's context loses tokens on its left, as in lm-eval; how many did is logged, once for a set
+    of that `name`. `options` go to `score_tokens` (`edit`, `rounding`, `max_nodes`, `progress`).
     """
     limit = context_length(anatomy_of(model))
     pairs: list[list[TokenPair]] = []
     characters: list[list[int]] = []
+    cut = 0
     for question in questions:
         context, choices = layout(question)
         row = [harness_pair(tokenizer, context, f" {choice}") for choice in choices]
         pairs.append([fit_left(pair, limit) for pair in row])
         characters.append([len(choice) for choice in choices])
+        cut += pairs[-1] != row
+    if cut:
+        _tell(f"{name}: {cut} of {len(questions)} questions are longer than the model's context of {limit} tokens")
     return score_tokens(model, pairs, characters=characters, **options)
+
+
+@cache  # a set is asked at every stage of a sequence
+def _tell(what: str) -> None:
+    logger.warning("%s and lost some on their left", what)
 
 
 def accuracy(questions: Sequence[Question], scored: Sequence[Sequence[Score]], by: Normalisation = "sum") -> list[float]:

@@ -35,11 +35,13 @@ class OpenKind:
         keys: what a row must hold.
         question: a row as a question.
         answers: how it is asked and scored.
+        several: whether the last of the keys may hold a list of right answers.
     """
 
     keys: tuple[str, ...]
     question: Callable[[dict[str, Any]], OpenQuestion]
     answers: Answers
+    several: bool = False
 
 
 def read_open_questions(path: Path, kind: OpenKind) -> tuple[OpenQuestion, ...]:
@@ -50,7 +52,7 @@ def read_open_questions(path: Path, kind: OpenKind) -> tuple[OpenQuestion, ...]:
     """
     rows = placed_rows(path, "objects with " + ", ".join(map(repr, kind.keys)))
     for where, row in rows:
-        _check(where, row, kind.keys)
+        _check(where, row, kind)
     return tuple(kind.question(row) for _, row in rows)
 
 
@@ -89,10 +91,10 @@ def _instructed(row: dict[str, Any]) -> OpenQuestion:
 
 LAMBADA = OpenKind(("context", "continuation"), _continued, foretold)
 """The last word of a passage (Paperno et al. 2016), as lm-eval's `lambada_openai` scores it."""
-NQ = OpenKind(("question", "answer"), _asked, written("normalised_match", ("\n",), 16))
+NQ = OpenKind(("question", "answer"), _asked, written("normalised_match", ("\n",), 16), several=True)
 """Natural Questions, open (Kwiatkowski et al. 2019): each asked as lm-eval's `nq_open` asks it, but without its heading, and
 the answer ends with the line (there also at a comma or full stop), so scores are not lm-eval's."""
-BBH = OpenKind(("input", "target"), _reasoned, written("exact_match", ("\n",), 16))
+BBH = OpenKind(("input", "target"), _reasoned, written("exact_match", ("\n",), 16), several=True)
 """BIG-bench Hard (Suzgun et al. 2022) without chains of thought."""
 INSTRUCTIONS = OpenKind(("instruction", "output"), _instructed, written("rouge_l", ("\n### ",), 64))
 """Instructions in Alpaca's template (Taori et al. 2023), ROUGE-L of the first 64 tokens."""
@@ -109,15 +111,16 @@ def _texts(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _check(where: str, row: Any, keys: Sequence[str]) -> None:
+def _check(where: str, row: Any, kind: OpenKind) -> None:
     if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object with {', '.join(map(repr, keys))}, got {type(row).__name__}")
-    for key in keys:
+        raise DataError(f"{where}: expected an object with {', '.join(map(repr, kind.keys))}, got {type(row).__name__}")
+    for key in kind.keys:
         if key not in row:
             raise DataError(f"{where}: no {key!r}")
-        if row[key] == []:
+        texts = _texts(row[key]) if kind.several and key == kind.keys[-1] else [row[key]]
+        if not texts:
             raise DataError(f"{where}: {key!r} has no answer")
-        for text in _texts(row[key]):
+        for text in texts:
             check_text(where, key, text)
     if "input" in row and not isinstance(row["input"], str):
         raise DataError(f"{where}: 'input' must be text, got {type(row['input']).__name__}")

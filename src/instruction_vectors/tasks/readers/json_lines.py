@@ -61,6 +61,8 @@ def _header(path: Path, number: int, value: dict[str, Any]) -> dict[str, Any]:
     for key, texts in header.items():
         if not isinstance(texts, list) or not all(_is_text(text) for text in texts):
             raise DataError(f"{path}, line {number}: {key!r} must be a list of texts, none of them empty")
+        if (longest := max(map(len, texts))) > MAX_CHARACTERS:
+            raise DataError(f"{path}, line {number}: a text of {key!r} has {longest:,} characters, taken for a mistake")
         if len(set(texts)) != len(texts):
             raise DataError(f"{path}, line {number}: {key!r} holds the same text twice")
     for cloze in header.get("knowledge", ()):
