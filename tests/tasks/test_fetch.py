@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from instruction_vectors import progress
 from instruction_vectors.errors import DataError
 from instruction_vectors.tasks import fetch as fetching
 from instruction_vectors.tasks.fetch import Original, download, fetch, originals
@@ -169,7 +170,10 @@ def test_another_file_in_its_place_is_not_overwritten(file: Original, tmp_path: 
     assert path.read_text() == "mine"
 
 
-def test_a_whole_benchmark_with_progress(file: Original, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_benchmark_with_progress(
+    file: Original, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_QUIET_SECONDS", 0.0)  # off a terminal what is soon done says nothing
     files = tuple(replace(file, path=f"func/{name}.json") for name in "ab")
     assert [path.name for path in fetch("func", tmp_path, files=files)] == ["a.json", "b.json"]
     assert "512000/512000" in capsys.readouterr().err
