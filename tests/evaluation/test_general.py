@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.general import after, read_general_set
-from instruction_vectors.evaluation.multiple_choice import LAYOUTS, Question, plain
+from instruction_vectors.evaluation.multiple_choice import LAYOUTS, Question, _tell, plain
 from instruction_vectors.evaluation.open_questions import open_kind, read_open_questions
 
 QUESTIONS = [{"query": f"w{i} w{i + 1}", "choices": [f"w{i + 20}", f"w{i + 21}", "w3 w4"], "gold": i % 3} for i in range(6)]
@@ -187,13 +187,12 @@ def test_whatever_bytes_an_open_set_is_it_is_refused_by_name(tmp_path_factory, n
 
 
 def test_questions_that_lost_tokens_are_counted_and_told_once_a_set(data, caplog):
-    name = "openbookqa"
+    _tell.cache_clear()
     model, tokenizer = tiny.model("llama", max_position_embeddings=8), tiny.tokenizer()
-    measured = read_general_set(name, data, rows=4, shots=2)
+    measured = read_general_set("openbookqa", data, rows=4, shots=2)
     for _ in range(2):
         measured.measure(model, tokenizer)
-    # <s>, six words of two solved questions (two words more where the third choice is right), two of the question, one or
-    # two of the choice.
+    # A beginning, two solved questions of three or four words each, the question's two words: nine at least.
     assert [record.getMessage() for record in caplog.records] == [
         "openbookqa, in_context: 4 of 4 questions are longer than the model's context of 8 tokens and lost some on their left"
     ]
