@@ -65,19 +65,28 @@ def show_tasks(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("--task", "only", multiple=True, help="Only this task of the benchmark; may be given again.")
 @click.option("--tokenizer", help="Short name, folder or hub id of a model: lengths in its tokens.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Count the rows that are longer.")
+@click.option("--model", help="Short name, folder or hub id of a model to ask on up to 50 test rows of each task.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def validate(
-    name: str, data_dir: Path | None, only: tuple[str, ...], tokenizer: str | None, max_tokens: int | None, as_json: bool
+    name: str,
+    data_dir: Path | None,
+    only: tuple[str, ...],
+    tokenizer: str | None,
+    max_tokens: int | None,
+    model: str | None,
+    as_json: bool,
 ) -> None:
     """Check NAME: a benchmark, a shipped task, or a .jsonl or .yaml file of your own.
 
-    Counts rows, repeats, overlaps between train and test, labels and lengths. Exit status 1 where the data is malformed,
-    with file and row; overlaps and repeats are reported, not refused, since published benchmarks have some.
+    Counts rows, repeats, overlaps between train and test, labels and lengths, and finds test rows that other sets of the
+    folder train on. With --model, also what that model scores without examples, beside the share of the most common answer:
+    what it cannot do, it cannot forget. Exit status 1 where the data is malformed, with file and row; overlaps and repeats are
+    reported, not refused, since published benchmarks have some.
 
     \b
     Example:
       iv tasks validate trace --data-dir data --tokenizer smollm2-135m-instruct --max-tokens 512
-      iv tasks validate my_task.yaml
+      iv tasks validate my_task.yaml --model smollm2-135m-instruct
     """
     from instruction_vectors.tasks import benchmark_names, load_benchmark, load_task
     from instruction_vectors.tasks.validate import tokenizer_of
@@ -89,7 +98,8 @@ def validate(
     if max_tokens is not None and tokenizer is None:
         raise click.UsageError("--max-tokens needs --tokenizer")
     subject = load_benchmark(name, data_dir, tasks=only or None) if data_dir is not None else load_task(name)
-    report = check(subject, tokenizer_of(tokenizer) if tokenizer else None, max_tokens)
+    measured = tokenizer_of(tokenizer) if tokenizer else None
+    report = check(subject, measured, max_tokens, base=_floor(model) if model else None, data_dir=data_dir)
     click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else render(report))
 
 
@@ -110,6 +120,17 @@ def fetch(name: str, data_dir: Path, as_json: bool) -> None:
 
     files = download(name, data_dir)
     click.echo(json.dumps([str(path) for path in files]) if as_json else f"{data_dir}: {len(files)} files")
+
+
+def _floor(model: str) -> Any:
+    from instruction_vectors.cli.screen import quiet, waiting
+
+    quiet()
+    from instruction_vectors.evaluation.answers import Floor
+    from instruction_vectors.models.loading import load
+
+    with waiting(f"Opening {model}"):
+        return Floor(*load(model))
 
 
 def _print_tasks(loaded: Any, as_json: bool, rows: bool) -> None:

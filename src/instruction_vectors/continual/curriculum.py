@@ -14,10 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
+from instruction_vectors.evaluation.answers import answer_scores
 from instruction_vectors.evaluation.general import GeneralSet, read_general_set
-from instruction_vectors.evaluation.generation import generate
-from instruction_vectors.evaluation.scoring import score
-from instruction_vectors.evaluation.text_metrics import code_literals, score_texts
 from instruction_vectors.tasks import load_benchmark, load_task
 from instruction_vectors.tasks.benchmark import Sides
 from instruction_vectors.tasks.layout import template_of
@@ -97,23 +95,10 @@ class Curriculum:
         return rows
 
     def measure(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> list[float]:
-        """Score of every test row, from 0 to 1: whole answers of greedy decoding, or the benchmark's own text metric.
-
-        An answer of several lines (an option and its explanation) counts by its first.
-        """
+        """Score of every test row, from 0 to 1, as `answer_scores` gives it."""
         task = lesson.test
-        prompts = [self._prompt(task, row, tokenizer) for row in task.rows]
-        template = template_of(task)
-        if task.metric == "accuracy":
-            answers = [[template.answer(answer.split("\n")[0].strip()) for answer in row.answers] for row in task.rows]
-            scored = score(model, tokenizer, [p.text for p in prompts], answers, exact=True, ends="line")
-            return [float(any(answer.exact for answer in row)) for row in scored]
-        written = generate(model, tokenizer, [p.text for p in prompts], max_new_tokens=self.cell.max_new_tokens)
-        # TRACE scores code with its placeholders for literals written out.
-        clean = code_literals if task.metric == "edit_similarity" else str
-        sources = [row.input for row in task.rows] if task.metric == "sari" else None
-        references = [[clean(answer).strip() for answer in row.answers] for row in task.rows]
-        return score_texts(task.metric, [clean(text).strip() for text in written], references, sources)
+        prompts = [self._prompt(task, row, tokenizer).text for row in task.rows]
+        return answer_scores(model, tokenizer, task, prompts, max_new_tokens=self.cell.max_new_tokens)
 
     def cut(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
         """Of each task, how many rows lost the middle of their input, and how many training rows the end of their answer."""

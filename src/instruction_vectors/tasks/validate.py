@@ -1,21 +1,31 @@
-"""What a task or benchmark really holds: rows, repeats, overlaps between its sides, label balance, lengths."""
+"""What a task or benchmark really holds: rows, repeats, overlaps, label balance, lengths, what M0 scores on it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError, ModelError
 from instruction_vectors.tasks.benchmark import Benchmark, Sides
 from instruction_vectors.tasks.layout import template_of
+from instruction_vectors.tasks.leaks import leaks_in
 from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.tasks.task import Task
-from instruction_vectors.tasks.validation_report import Lengths, Overlap, Report, SideReport, TaskReport
+from instruction_vectors.tasks.validation_report import Asked, Lengths, Overlap, Report, SideReport, TaskReport
+
+Scores = Callable[[Task], Sequence[float]]
+"""What a model scores on some rows of a task, each from 0 to 1; e.g. `evaluation.answers.Floor`."""
 
 
 def validate(
-    subject: Task | Benchmark, tokenizer: PreTrainedTokenizerBase | None = None, max_tokens: int | None = None
+    subject: Task | Benchmark,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_tokens: int | None = None,
+    *,
+    base: Scores | None = None,
+    data_dir: Path | None = None,
 ) -> Report:
     """Count what a reader let through; what is malformed it has already refused.
 
@@ -23,6 +33,8 @@ def validate(
         subject: a task or a benchmark.
         tokenizer: measures lengths in its tokens, prompt and answer together.
         max_tokens: rows longer than this are counted (they would be cut; see `truncate.py`).
+        base: asks the original model, M0, on test rows (all rows of a task that has no sides).
+        data_dir: folder in whose other sets a benchmark's test rows are looked for (see `leaks.py`).
 
     Raises:
         DataError: a limit without a tokenizer.
@@ -30,13 +42,14 @@ def validate(
     if max_tokens is not None and tokenizer is None:
         raise DataError("a limit in tokens needs a tokenizer to count them")
     if isinstance(subject, Task):
-        report = TaskReport(subject.name, {"rows": _side(subject, tokenizer, max_tokens)}, ())
+        report = TaskReport(subject.name, {"rows": _side(subject, tokenizer, max_tokens, base)}, ())
         return Report(subject.name, (report,), {}, ())
     reports = []
     for name, sides in subject.tasks.items():
-        counted = {side: _side(task, tokenizer, max_tokens) for side, task in sides.items()}
+        counted = {side: _side(task, tokenizer, max_tokens, base if side == "test" else None) for side, task in sides.items()}
         reports.append(TaskReport(name, counted, overlaps(sides)))
-    return Report(subject.name, tuple(reports), dict(subject.sequences), subject.notes)
+    leaks, notes = leaks_in(data_dir, subject) if data_dir is not None else ((), ())
+    return Report(subject.name, tuple(reports), dict(subject.sequences), (*subject.notes, *notes), leaks)
 
 
 def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
@@ -67,7 +80,7 @@ def overlaps(sides: Sides) -> tuple[Overlap, ...]:
     return tuple(found)
 
 
-def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int | None) -> SideReport:
+def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int | None, base: Scores | None) -> SideReport:
     outputs: dict[str, set[str]] = {}
     for row in task.rows:
         outputs.setdefault(row.input, set()).add(row.output)
@@ -75,6 +88,7 @@ def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int
     template = template_of(task)
     prompts = [instructed(task, row, template=template) for row in task.rows]
     texts = [prompt.text + prompt.target for prompt in prompts]
+    scores = base(task) if base is not None else ()
     counts = [len(ids) for ids in tokenizer(texts)["input_ids"]] if tokenizer is not None else None
     return SideReport(
         rows=len(task.rows),
@@ -88,6 +102,7 @@ def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int
         tokens=_lengths(counts) if counts is not None else None,
         over=sum(count > max_tokens for count in counts) if counts is not None and max_tokens is not None else None,
         notes=task.notes,
+        base=Asked(len(scores), sum(scores) / len(scores), task.metric) if scores else None,
     )
 
 

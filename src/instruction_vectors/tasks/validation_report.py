@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from instruction_vectors.tasks.leaks import Leak
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -12,6 +14,15 @@ class Lengths:
     median: int
     p95: int
     longest: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What M0 scores without examples: on how many rows, their mean from 0 to 1, and the metric."""
+
+    rows: int
+    mean: float
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class SideReport:
         tokens: lengths in tokens, None without a tokenizer.
         over: rows longer than the limit in tokens, None without tokenizer or limit.
         notes: what the reader changed.
+        base: what M0 scores, where it was asked.
     """
 
     rows: int
@@ -43,6 +55,7 @@ class SideReport:
     tokens: Lengths | None
     over: int | None
     notes: tuple[str, ...]
+    base: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,7 @@ class Report:
     tasks: tuple[TaskReport, ...]
     sequences: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    leaks: tuple[Leak, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
@@ -79,7 +93,7 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The report as lines of text: one a side, one an overlap, one a note."""
+    """The report as lines of text: one a side, one an overlap, one a leak, one a note."""
     lines = [f"{report.name}: {len(report.tasks)} tasks, {sum(s.rows for t in report.tasks for s in t.sides.values()):,} rows"]
     for task in report.tasks:
         for side, counted in task.sides.items():
@@ -89,6 +103,9 @@ def render(report: Report) -> str:
             length, unit = (counted.tokens, "tokens") if counted.tokens else (counted.characters, "characters")
             line += f"  most common answer {counted.majority:4.0%}  {unit} {length.median:,} (median) to {length.longest:,}"
             lines.append(line + (f", {counted.over:,} over the limit" if counted.over is not None else ""))
+            if counted.base:
+                asked = counted.base
+                lines.append(f"{'':32}M0 without examples: {asked.metric} {asked.mean:.0%} on {asked.rows} rows")
             if counted.labels:
                 lines.append(f"{'':32}" + ", ".join(f"{label} {count:,}" for label, count in counted.labels.items()))
             lines += [f"{'':32}note: {note}" for note in counted.notes]
@@ -96,6 +113,10 @@ def render(report: Report) -> str:
             lines.append(
                 f"{'':32}{over.inputs:,} inputs in both {over.first} and {over.second} ({over.rows:,} rows of {over.second})"
             )
+    for leak in report.leaks:
+        lines.append(
+            f"{leak.measured}: {leak.rows:,} of {leak.of:,} rows to measure on also stand in {leak.trained}, to train on"
+        )
     for name, order in report.sequences.items():
         lines.append(f"sequence {name}: {' '.join(order)}")
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
