@@ -20,6 +20,8 @@ from tiny_training import distinct_rows
 import instruction_vectors
 from instruction_vectors.continual.methods import methods
 from instruction_vectors.continual.stage import StageConfig, train_stage
+from instruction_vectors.evaluation.multiple_choice import LAYOUTS
+from instruction_vectors.tasks.readers import func, long, superni, table, trace
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -57,6 +59,19 @@ def test_every_page_is_in_the_navigation(docs):
     listed = set(re.findall(r"[\w/-]+\.md", text.partition("\nnav:")[2]))
     pages = [*docs.rglob("*.md"), *(notebook.with_suffix(".md") for notebook in docs.rglob("*.ipynb"))]
     assert listed == {str(page.relative_to(docs)) for page in pages}
+
+
+def test_the_page_on_data_folders_has_every_sequence_key_and_general_set(docs):
+    text = (docs / "tasks" / "data-folders.md").read_text(encoding="utf-8")
+    for reader in (func, long, trace, superni):
+        for name, order in reader.SEQUENCES.items():
+            assert f"| {reader.NAME} | `{name}` | {', '.join(order)} |" in text
+    keys = text.partition("## A table of your own")[2]
+    assert not [key for key in table.KEYS if f"`{key}`" not in keys]
+    general = text.partition("## General ability")[2].partition("\n## ")[0]
+    assert not [
+        name for name in (*LAYOUTS, "lambada", "nq_open", "bbh/TASK", "instructions_SOURCE") if f"`{name}`" not in general
+    ]
 
 
 def test_every_method_has_a_row_in_reproducibility_with_its_source(docs):
