@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from instruction_vectors.cli import main
 from instruction_vectors.evaluation.answers import Floor, answer_scores
+from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.evaluation.text_metrics import rouge_l
 from instruction_vectors.tasks import Example, Task
 from instruction_vectors.tasks.validate import validate
@@ -57,30 +58,43 @@ def test_text_metrics_score_what_greedy_decoding_writes(pair):
 
 def test_a_floor_is_the_score_without_examples_on_rows_drawn_by_name(pair):
     asked = written(pair)
-    assert sorted(Floor(*pair, max_new_tokens=5)(asked)) == pytest.approx(
+    assert sorted(Floor(*pair, max_new_tokens=5)(asked)["rouge_l"]) == pytest.approx(
         sorted(
             answer_scores(*pair, asked, [LAYOUT.format(instruction="w1 w2", input=r.input) for r in asked.rows], max_new_tokens=5)
         )
     )
     few = Floor(*pair, rows=5, max_new_tokens=5)(asked)
-    assert len(few) == 5
+    assert len(few["rouge_l"]) == 5
     assert few == Floor(*pair, rows=5, max_new_tokens=5)(asked)
+
+
+def test_labels_are_also_ranked(pair):
+    labels = ("w3", "w5", "w8 w9")
+    inputs = [tiny.text(n, n + 1) for n in range(10)]
+    prompts = [LAYOUT.format(instruction="w1 w2", input=i) for i in inputs]
+    scored = score(*pair, prompts, [[f" {label}" for label in labels]] * 10)
+    best = [max(labels, key=lambda label, row=row: row[labels.index(label)].logprob) for row in scored]
+    rows = tuple(
+        Example(i, b if n % 2 else next(x for x in labels if x != b)) for n, (i, b) in enumerate(zip(inputs, best, strict=True))
+    )
+    found = Floor(*pair)(task(rows, options=labels, kind="classify"))
+    assert sorted(found) == ["accuracy", "ranked options"]
+    assert sum(found["ranked options"]) == 5
 
 
 def test_long_rows_of_a_floor_are_cut_to_the_context(pair):
     long = task((Example(tiny.text(*range(30)) + " " + " ".join(["w5"] * 200), "w3"),))
-    assert len(Floor(*pair)(long)) == 1  # 128 tokens, 64 of them for the answer
+    assert len(Floor(*pair)(long)["accuracy"]) == 1  # 128 tokens, 64 of them for the answer
 
 
 def test_validate_asks_the_model_on_test_rows_and_shows_it_beside_the_majority(pair):
     asked = written(pair)
     report = validate(asked, base=Floor(*pair, max_new_tokens=5))
-    base = report.tasks[0].sides["rows"].base
-    assert base is not None
-    assert (base.rows, base.metric) == (12, "rouge_l")
-    assert base.mean == pytest.approx(sum(Floor(*pair, max_new_tokens=5)(asked)) / 12)
+    (base,) = report.tasks[0].sides["rows"].base
+    assert (base.rows, base.measure) == (12, "rouge_l")
+    assert base.mean == pytest.approx(sum(Floor(*pair, max_new_tokens=5)(asked)["rouge_l"]) / 12)
     assert f"M0 without examples: rouge_l {base.mean:.0%} on 12 rows" in render(report)
-    assert validate(asked).tasks[0].sides["rows"].base is None
+    assert validate(asked).tasks[0].sides["rows"].base == ()
 
 
 def test_the_command_opens_the_model_and_asks_test_sides_only(tmp_path):
@@ -91,10 +105,10 @@ def test_the_command_opens_the_model_and_asks_test_sides_only(tmp_path):
     printed = CliRunner().invoke(main, ["tasks", "validate", "func", "--data-dir", str(tmp_path), "--model", model, "--json"])
     assert printed.exit_code == 0, printed.output
     sides = json.loads(printed.stdout)["tasks"][0]["sides"]
-    assert {name: side["base"] and side["base"]["rows"] for name, side in sides.items()} == {
-        "train": None,
-        "eval": None,
-        "test": 2,
+    assert {name: [one["rows"] for one in side["base"]] for name, side in sides.items()} == {
+        "train": [],
+        "eval": [],
+        "test": [2],
     }
-    assert sides["test"]["base"]["metric"] == "accuracy"
-    assert 0 <= sides["test"]["base"]["mean"] <= 1
+    assert sides["test"]["base"][0]["measure"] == "accuracy"
+    assert 0 <= sides["test"]["base"][0]["mean"] <= 1

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.evaluation.generation import context_length, generate
-from instruction_vectors.evaluation.scoring import score
+from instruction_vectors.evaluation.scoring import rank, score
 from instruction_vectors.evaluation.text_metrics import code_literals, score_texts
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.tasks.layout import template_of
@@ -64,8 +64,10 @@ class Floor:
     max_tokens: int = 512
     max_new_tokens: int = 64
 
-    def __call__(self, task: Task) -> list[float]:
-        """Score of each row asked, from 0 to 1.
+    def __call__(self, task: Task) -> dict[str, list[float]]:
+        """Score of each row asked, from 0 to 1, under the task's metric; where labels are fixed also by `ranked options`.
+
+        (A model that never writes a label may well rank it first: only that can be held against the commonest label.)
 
         Raises:
             DataError: the instruction alone does not fit.
@@ -74,7 +76,13 @@ class Floor:
         asked = replace(task, rows=tuple(drawn))
         context = context_length(anatomy_of(self.model))
         budget = min(self.max_tokens, context - self.max_new_tokens) if context else self.max_tokens
-        prompts, _ = fit_all(asked, asked.rows, self.tokenizer, budget, template=template_of(asked))
-        return answer_scores(
-            self.model, self.tokenizer, asked, [prompt.text for prompt in prompts], max_new_tokens=self.max_new_tokens
-        )
+        fitted, _ = fit_all(asked, asked.rows, self.tokenizer, budget, template=template_of(asked))
+        prompts = [prompt.text for prompt in fitted]
+        scores = {task.metric: answer_scores(self.model, self.tokenizer, asked, prompts, max_new_tokens=self.max_new_tokens)}
+        return scores | ({"ranked options": self._ranked(asked, prompts)} if task.options else {})
+
+    def _ranked(self, task: Task, prompts: Sequence[str]) -> list[float]:
+        options = task.options or ()
+        written = [template_of(task).answer(option) for option in options]
+        scored = score(self.model, self.tokenizer, prompts, [written] * len(prompts))
+        return [float(options[rank(found)] in row.answers) for row, found in zip(task.rows, scored, strict=True)]

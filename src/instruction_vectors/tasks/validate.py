@@ -1,7 +1,7 @@
 """What a task or benchmark really holds: rows, repeats, overlaps, label balance, lengths, what M0 scores on it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.tasks.validation_report import Asked, Lengths, Overlap, Report, SideReport, TaskReport
 
-Scores = Callable[[Task], Sequence[float]]
-"""What a model scores on some rows of a task, each from 0 to 1; e.g. `evaluation.answers.Floor`."""
+Scores = Callable[[Task], Mapping[str, Sequence[float]]]
+"""What a model scores on some rows of a task, each from 0 to 1, by measure; e.g. `evaluation.answers.Floor`."""
 
 
 def validate(
@@ -88,7 +88,7 @@ def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int
     template = template_of(task)
     prompts = [instructed(task, row, template=template) for row in task.rows]
     texts = [prompt.text + prompt.target for prompt in prompts]
-    scores = base(task) if base is not None else ()
+    scores = base(task) if base is not None else {}
     counts = [len(ids) for ids in tokenizer(texts)["input_ids"]] if tokenizer is not None else None
     return SideReport(
         rows=len(task.rows),
@@ -102,7 +102,7 @@ def _side(task: Task, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int
         tokens=_lengths(counts) if counts is not None else None,
         over=sum(count > max_tokens for count in counts) if counts is not None and max_tokens is not None else None,
         notes=task.notes,
-        base=Asked(len(scores), sum(scores) / len(scores), task.metric) if scores else None,
+        base=tuple(Asked(measure, sum(rows) / len(rows), len(rows)) for measure, rows in scores.items()),
     )
 
 

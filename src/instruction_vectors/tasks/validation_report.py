@@ -18,11 +18,11 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Asked:
-    """What M0 scores without examples: on how many rows, their mean from 0 to 1, and the metric."""
+    """What M0 scores without examples: by which measure, the mean from 0 to 1, on how many rows."""
 
-    rows: int
+    measure: str
     mean: float
-    metric: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SideReport:
     tokens: Lengths | None
     over: int | None
     notes: tuple[str, ...]
-    base: Asked | None = None
+    base: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def render(report: Report) -> str:
             line += f"  most common answer {counted.majority:4.0%}  {unit} {length.median:,} (median) to {length.longest:,}"
             lines.append(line + (f", {counted.over:,} over the limit" if counted.over is not None else ""))
             if counted.base:
-                asked = counted.base
-                lines.append(f"{'':32}M0 without examples: {asked.metric} {asked.mean:.0%} on {asked.rows} rows")
+                asked = ", ".join(f"{one.measure} {one.mean:.0%}" for one in counted.base)
+                lines.append(f"{'':32}M0 without examples: {asked} on {counted.base[0].rows} rows")
             if counted.labels:
                 lines.append(f"{'':32}" + ", ".join(f"{label} {count:,}" for label, count in counted.labels.items()))
             lines += [f"{'':32}note: {note}" for note in counted.notes]
