@@ -1,10 +1,11 @@
 """Reading and writing files so that nothing is ever half written and every complaint names file and line."""
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,21 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}, line {line}: not UTF-8 text (byte {error.start} of the file)") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder whose `config.json`, if it has one, holds other settings.
+
+    Raises:
+        DataError: it does; the message names those that differ.
+    """
+    path, given = folder / "config.json", json.loads(json.dumps(settings))
+    before = read_json(path) if path.exists() else given
+    if changed := sorted(key for key in before.keys() | given.keys() if before.get(key) != given.get(key)):
+        raise DataError(f"{folder} holds a run with other settings ({', '.join(changed)}); choose another folder, or delete it")

@@ -12,6 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from instruction_vectors import load
 from instruction_vectors.errors import ModelError
+from instruction_vectors.files import sha256_of
 from instruction_vectors.models import loading
 from instruction_vectors.models.loading import DEFAULT_MODEL, SHORT_NAMES, model_fingerprint
 
@@ -142,7 +143,7 @@ def cached(monkeypatch, tmp_path, folder):
     packaged = dataclasses.replace(SHORT_NAMES[DEFAULT_MODEL], module="no_such_package_at_all")
     monkeypatch.setitem(SHORT_NAMES, "small", packaged)
     shutil.copytree(folder, cache / "small")
-    files = {path.name: loading._sha256(path) for path in sorted((cache / "small").iterdir())}
+    files = {path.name: sha256_of(path) for path in sorted((cache / "small").iterdir())}
     (cache / "small" / "manifest.json").write_text(json.dumps({"fingerprint": packaged.fingerprint, "files": files}))
     return cache / "small"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from instruction_vectors.files import sha256_of
 from instruction_vectors.tasks import Benchmark, load_benchmark
-from instruction_vectors.tasks.fetch import _sha256, originals
+from instruction_vectors.tasks.fetch import originals
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.validate import overlaps, validate
 
@@ -81,4 +82,4 @@ def test_trace() -> None:
 def test_the_pinned_checksums(name: str) -> None:
     for file in originals(name):
         path = DATA / file.path
-        assert (path.stat().st_size, _sha256(path)) == (file.size, file.sha256), file.path
+        assert (path.stat().st_size, sha256_of(path)) == (file.size, file.sha256), file.path

@@ -12,6 +12,7 @@ from instruction_vectors.evaluation.statistics import (
     crossed_means,
     mean_of_means,
     paired_differences,
+    percentile_interval,
     ratio,
     sign_flip_test,
 )
@@ -88,9 +89,8 @@ def _interval(results: Sequence[Result], values: Rows, confidence: float = 0.95)
     """Of the mean over all results; the seeds of a sequence share their tasks and rows, sequences are as given."""
     sequences = sorted({course(result)[:2] for result in results})
     parts = [[v for r, v in zip(results, values, strict=True) if course(r)[:2] == each] for each in sequences]
-    draws = sum(len(part) * crossed_means(part, seed=number) for number, part in enumerate(parts)) / len(values)
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    draws = np.sum([len(part) * crossed_means(part, seed=number) for number, part in enumerate(parts)], axis=0) / len(values)
+    return percentile_interval(draws, confidence)
 
 
 def _probes(result: Result, stage: int, form: str) -> list[list[float]]:

@@ -1,7 +1,7 @@
 """What a grid's finished cells say in a few numbers: guidance and its controls against plain training at its best."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instruction_vectors.continual.compare import Result, compare, course
@@ -53,10 +53,8 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             lower += _lower(cells, best)
             if guided := _against(base, _arm(cells, "sequential", "iv", best)):
                 out.setdefault(benchmark, {})[sequence] = guided | {"learning_rate": best[0], "epochs": best[1]}
-    arms: dict[str, Callable[[], list[Result]]] = {
-        name: lambda way=way: _at_rates_of(plain, results, *way) for name, way in CONTROLS.items()
-    }
-    controls = {name: _against(plain, arm()) for name, arm in arms.items()} | {"lower_lr": _against(plain, lower)}
+    arms = {name: _at_rates_of(plain, results, *arm) for name, arm in CONTROLS.items()} | {"lower_lr": lower}
+    controls = {name: _against(plain, arm) for name, arm in arms.items()}
     return out | {"controls": _corrected({name: found for name, found in controls.items() if found})}
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_json, storage_failure, write_json
+from instruction_vectors.files import check_settings, read_json, storage_failure, write_json
 from instruction_vectors.progress import console
 
 
@@ -67,13 +67,9 @@ class Ledger:
             ) from error
 
     def _check_config(self) -> None:
-        path = self.folder / "config.json"
-        if not path.exists():
+        check_settings(self.folder, self.config)
+        if not (path := self.folder / "config.json").exists():
             write_json(path, self.config)
-        elif (before := read_json(path)) != self.config:
-            changed = sorted(key for key in before.keys() | self.config.keys() if before.get(key) != self.config.get(key))
-            what = ", ".join(changed)
-            raise DataError(f"{self.folder} holds a run with other settings ({what}); choose another folder, or delete it")
 
     def step(self, name: str, compute: Callable[[], Any]) -> Any:
         """The result of step `name`: read if finished, else computed and written."""

@@ -1,6 +1,5 @@
 """One stage of a sequence: a task's rows, an adapter that trains on them, with or without guidance."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
+from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.trainers import IVTrainer
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -102,36 +101,19 @@ def train_stage(
         penalty: what a method adds to the loss.
         progress: called with the number of optimizer steps done.
     """
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=config.batch_size,
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        lr_scheduler_type="linear",
-        seed=config.seed,
-        data_seed=config.seed,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.accelerator.is_available(),
-    )
-    trainer = StageTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=list(rows),
-        data_collator=TreeCollator(model),
-        callbacks=[_Report(progress)] if progress else None,
-        vector=vector,
-        guidance=guidance,
-        penalty=penalty,
-    )
-    # The Trainer's own summary goes to standard output, which is for results.
-    trainer.remove_callback(PrinterCallback)
+    options = {
+        "per_device_train_batch_size": config.batch_size,
+        "num_train_epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+    }
+    callbacks = [_Report(progress)] if progress else None
+    trainer = packed_trainer(
+        StageTrainer, model, rows, folder, seed=config.seed, options=options, callbacks=callbacks, vector=vector,
+        guidance=guidance, penalty=penalty,
+    )  # fmt: skip
     output = trainer.train()
     model.eval()
     teacher_forwards = trainer.teacher.forwards if trainer.teacher else 0

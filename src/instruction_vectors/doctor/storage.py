@@ -1,6 +1,5 @@
 """The cache folder, the default model in it, and room on the disk."""
 
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -8,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from instruction_vectors.doctor.finding import Finding
+from instruction_vectors.files import sha256_of
 from instruction_vectors.models.loading import DEFAULT_MODEL, SHORT_NAMES, PackagedModel, cache_dir
 
 NEEDED, COMFORTABLE = 600_000_000, 2_000_000_000
@@ -49,7 +49,7 @@ def judge_model(folder: Path, packaged: PackagedModel, *, has_weights: bool) -> 
     again = f"delete {folder}; it is made again at its next use"
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        damaged = [file for file, digest in manifest["files"].items() if _sha256(folder / file) != digest]
+        damaged = [file for file, digest in manifest["files"].items() if sha256_of(folder / file) != digest]
         fingerprint = manifest["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Finding(name, "problem", f"{folder} is incomplete ({type(error).__name__}: {error})", again)
@@ -76,8 +76,3 @@ def judge_disk(free: int, folder: Path, *, converted: bool) -> Finding:
     if free < COMFORTABLE:
         return Finding("free disk", "warning", found, fix)
     return Finding("free disk", "ok", found)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

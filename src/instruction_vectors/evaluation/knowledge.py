@@ -20,7 +20,7 @@ import numpy as np
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Rows
-from instruction_vectors.evaluation.statistics import Interval, bootstrap_means, ratio
+from instruction_vectors.evaluation.statistics import Interval, bootstrap_means, percentile_interval, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,4 @@ def _knowledge_part(columns: np.ndarray) -> np.ndarray:
 
 
 def _estimate(value: np.ndarray, draws: np.ndarray, confidence: float) -> Estimate:
-    finite = draws[np.isfinite(draws)]
-    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(float(value[0]), (float(low), float(high)))
+    return Estimate(float(value[0]), percentile_interval(draws[np.isfinite(draws)], confidence))

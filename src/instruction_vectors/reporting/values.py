@@ -101,6 +101,11 @@ def estimate(value: object, interval: object = None) -> Estimate | None:
     return Estimate(centre)
 
 
+def estimate_of(raw: object) -> Estimate | None:
+    """An :class:`Estimate` from a raw ``{"value", "interval"}``, as results hold them."""
+    return estimate(mapping(raw).get("value"), mapping(raw).get("interval"))
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is a mapping, otherwise an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -6,7 +6,6 @@ left out, since the copies we know are cut or rebuilt, and SuperNI, of which we 
 only: look at the licence.
 """
 
-import hashlib
 import http.client
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from instruction_vectors.errors import DataError
+from instruction_vectors.files import sha256_of
 from instruction_vectors.progress import track
 
 _CHUNK = 1 << 16
@@ -83,7 +83,7 @@ def download(file: Original, data_dir: Path, progress: Callable[[int], None] = l
     """
     path = data_dir / file.path
     if path.exists():
-        if _sha256(path) != file.sha256:
+        if sha256_of(path) != file.sha256:
             raise DataError(f"{path} is there, but not the file at {file.url}; move it away to fetch that one")
         return path
     if not file.url.startswith(("https://", "http://")):
@@ -101,7 +101,7 @@ def download(file: Original, data_dir: Path, progress: Callable[[int], None] = l
             if attempt == _ATTEMPTS:
                 there = part.stat().st_size if part.exists() else 0
                 raise DataError(f"{file.url}: {error}; {there:,} of {file.size:,} bytes are kept for the next try") from error
-    size, found = part.stat().st_size, _sha256(part)
+    size, found = part.stat().st_size, sha256_of(part)
     if found != file.sha256 or size != file.size:
         part.unlink()
         raise DataError(
@@ -133,11 +133,6 @@ def _append(file: Original, part: Path, progress: Callable[[int], None]) -> None
             os.fsync(out.fileno())
     if there < file.size:
         raise http.client.IncompleteRead(b"", file.size - there)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

@@ -1,7 +1,5 @@
 """`iv train`: an adapter over a user's rows, guided or plain, that goes on from its last checkpoint when it was stopped."""
 
-import hashlib
-import logging
 import math
 import os
 import time
@@ -15,7 +13,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     PreTrainedTokenizerBase,
-    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -24,10 +21,10 @@ from transformers import (
 
 from instruction_vectors.environment import versions
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.files import read_json, write_json
+from instruction_vectors.files import read_json, sha256_of, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
-from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.forgetting import ForgettingCallback
+from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.recipe import Recipe
 from instruction_vectors.training.rows import Row, encode_rows, read_rows
 from instruction_vectors.training.run_folder import check, keep, last_checkpoint
@@ -70,7 +67,7 @@ def fine_tune(
         TrainingError: training cannot go on; the last checkpoint is kept.
     """
     rows = read_rows(Path(recipe.data))
-    given = recipe.resolved() | {"data_sha256": _sha256(Path(recipe.data))}
+    given = recipe.resolved() | {"data_sha256": sha256_of(Path(recipe.data))}
     check(out, given)
     if (out / "result.json").exists():
         return dict(read_json(out / "result.json"))
@@ -102,11 +99,6 @@ def _main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _vector(recipe: Recipe) -> Any:
     """What the trainer takes; a folder is read before a model is opened."""
     named = {"none": None, "auto": "auto"}
@@ -132,42 +124,23 @@ def _trainer(
     vector: Any,
     teacher_cache: Path | None,
 ) -> IVTrainer:
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
     parts = recipe.accumulation * _world()
     if recipe.batch_size % parts:
         raise TrainingError(f"batch_size {recipe.batch_size} cannot be divided by accumulation times processes ({parts})")
-    arguments = TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=recipe.batch_size // parts,
-        gradient_accumulation_steps=recipe.accumulation,
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="linear",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=0.1,  # of all steps
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.accelerator.is_available(),
-    )
-    trainer = IVTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=list(rows),
-        data_collator=TreeCollator(model),
-        processing_class=tokenizer,
-        vector=vector,
-        guidance=recipe.guidance,
-        teacher_cache=teacher_cache,
-    )
-    # The Trainer's own summary goes to standard output, which is for results.
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    options = {
+        "per_device_train_batch_size": recipe.batch_size // parts,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "num_train_epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 0.1,  # of all steps
+        "save_total_limit": 2,
+    }
+    return packed_trainer(
+        IVTrainer, model, rows, out / "checkpoints", seed=recipe.seed, options=options, processing_class=tokenizer,
+        vector=vector, guidance=recipe.guidance, teacher_cache=teacher_cache,
+    )  # fmt: skip
 
 
 def _steps(recipe: Recipe, rows: int) -> int:

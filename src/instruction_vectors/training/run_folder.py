@@ -1,6 +1,5 @@
 """The folder of one training run: what it was begun with, its checkpoints, what it ended with."""
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 
 from instruction_vectors.environment import machine, peak_rss_mb
 from instruction_vectors.errors import DataError, TrainingError
-from instruction_vectors.files import read_json, write_json
+from instruction_vectors.files import check_settings, read_json, write_json
 
 
 def check(out: Path, given: dict[str, Any]) -> None:
@@ -27,10 +26,7 @@ def check(out: Path, given: dict[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror}") from error
-    path, given = out / "config.json", json.loads(json.dumps(given))
-    before = read_json(path) if path.exists() else given
-    if changed := sorted(key for key in before.keys() | given.keys() if before.get(key) != given.get(key)):
-        raise DataError(f"{out} holds a run with other settings ({', '.join(changed)}); choose another folder, or delete it")
+    check_settings(out, given)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

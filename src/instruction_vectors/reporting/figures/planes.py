@@ -8,7 +8,7 @@ from typing import Any
 from ..contents import arm_name, arms_of, stages_of, tasks_of
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
-from ..values import Estimate, estimate, mapping, sequence, series
+from ..values import estimate_of, mapping, sequence, series
 from .scatter import Point, Trail, scatter
 
 _MOST_POINTS = 250
@@ -31,7 +31,7 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
     for name, cells in _by_sequence(results).items():
         trails, key = [], []
         for cell in cells[:_MOST_POINTS]:
-            ap, ip = _read(cell.get("ap")), _read(cell.get("in_context"))
+            ap, ip = estimate_of(cell.get("ap")), estimate_of(cell.get("in_context"))
             if ap and ip:
                 shape, colour = _look(cell)
                 trails.append(Trail([Point(_named(cell), ap, ip)], shape, colour))
@@ -71,7 +71,8 @@ def _of_cells(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:
     for cells in _by_sequence(results).values():
         for cell in cells:
             pairs = [
-                (s, _read(s.get("knowledge")), _read(s.get("instruction"))) for s in map(mapping, sequence(cell.get("stages")))
+                (s, estimate_of(s.get("knowledge")), estimate_of(s.get("instruction")))
+                for s in map(mapping, sequence(cell.get("stages")))
             ]
             points = [Point(f"{_named(cell)}, {s.get('after')}", known, told) for s, known, told in pairs if known and told]
             if points:
@@ -84,7 +85,7 @@ def _of_tasks(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:
     found = []
     for name, task in tasks_of(mapping(results.get("diagnosis")), "tasks").items():
         told, known = (mapping(mapping(task.get("changes")).get(form)) for form in ("instruction", "knowledge"))
-        pairs = [(when, _read(known.get(when)), _read(told.get(when))) for when in ("base", "tuned")]
+        pairs = [(when, estimate_of(known.get(when)), estimate_of(told.get(when))) for when in ("base", "tuned")]
         points = [Point(f"{name}, {when}", x, y) for when, x, y in pairs if x and y]
         if points:
             verdict = str(mapping(task.get("verdict")).get("name") or "no verdict")
@@ -111,7 +112,3 @@ def _look(cell: Mapping[str, Any]) -> tuple[str, str]:
 
 def _named(cell: Mapping[str, Any]) -> str:
     return ", ".join(str(cell.get(part)) for part in ("method", "guide", "learning_rate", "seed"))
-
-
-def _read(raw: object) -> Estimate | None:
-    return estimate(mapping(raw).get("value"), mapping(raw).get("interval"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..palette import Paint
 from ..svg import Drawing
-from ..values import Estimate, estimate, mapping, mean, sequence
+from ..values import Estimate, estimate, estimate_of, mapping, mean, sequence
 from .lines import Line, domain_of, panel
 
 _PANELS = {
@@ -44,5 +44,4 @@ def _point(scores: Sequence[Mapping[str, Any]], stage: str, measure: str, traine
 def _value(score: Mapping[str, Any], measure: str) -> Estimate | None:
     if measure == "cosine":
         return estimate(score.get("cosine"))
-    form = mapping(mapping(score.get("forms")).get(measure))
-    return estimate(form.get("value"), form.get("interval"))
+    return estimate_of(mapping(score.get("forms")).get(measure))

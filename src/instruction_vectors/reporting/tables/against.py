@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..contents import METRICS, arm_name, arms_of, condition_means, tasks_of
-from ..values import Estimate, estimate, mapping, sequence, series
+from ..values import Estimate, estimate_of, mapping, sequence, series
 from .cells import Cell, Table, value_cell
 from .training import continual_metrics
 
@@ -47,16 +47,12 @@ def numbers(results: Mapping[str, Any]) -> Iterator[Named]:
         parts = ("benchmark", "sequence", "method", "guide", "learning_rate", "epochs", "train_rows", "seed")
         name = ", ".join(str(cell.get(part)) for part in parts)
         for measure, shown in _CELL.items():
-            if value := _read(cell.get(measure)):
+            if value := estimate_of(cell.get(measure)):
                 yield name, shown, value
     for name, task in tasks_of(mapping(results.get("diagnosis")), "tasks").items():
         for form, change in mapping(task.get("changes")).items():
-            if drop := _read(mapping(change).get("drop")):
+            if drop := estimate_of(mapping(change).get("drop")):
                 yield name, f"drop, {METRICS.get(form, form)}", drop
 
 
 _CELL = {"ap": "AP", "fp": "FP", "forget": "Forget"} | {form: f"{name} at the end" for form, name in METRICS.items()}
-
-
-def _read(raw: object) -> Estimate | None:
-    return estimate(mapping(raw).get("value"), mapping(raw).get("interval"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..contents import tasks_of
-from ..values import Estimate, estimate, mapping, number, sequence
+from ..values import estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
 
@@ -16,8 +16,8 @@ def verdicts(results: Mapping[str, Any]) -> Table | None:
     for name, task in _tasks(results):
         verdict, changes = mapping(task.get("verdict")), mapping(task.get("changes"))
         told, known, shots = (mapping(changes.get(form)) for form in ("instruction", "knowledge", "in_context"))
-        cells = [value_cell(_read(told.get(key)), "base") for key in ("base", "tuned")]
-        cells += [value_cell(_read(form.get("drop")), plus=True) for form in (told, known, shots)]
+        cells = [value_cell(estimate_of(told.get(key)), "base") for key in ("base", "tuned")]
+        cells += [value_cell(estimate_of(form.get("drop")), plus=True) for form in (told, known, shots)]
         smallest = value_cell(estimate(told.get("smallest")))
         written = Cell(str(mapping(task.get("written")).get("name") or "\N{EN DASH}"))
         said = str(verdict.get("reason") or "")
@@ -47,12 +47,13 @@ def repairs(results: Mapping[str, Any]) -> Table | None:
     for name, task in _tasks(results):
         for entry in (*sequence(task.get("rungs")), *sequence(task.get("written_rungs"))):
             rung = mapping(entry)
-            over = [e for e in (_read(raw) for raw in mapping(rung.get("over")).values()) if e]
+            over = [e for e in (estimate_of(raw) for raw in mapping(rung.get("over")).values()) if e]
             beaten = f"{sum(e.low is not None and e.low > 0 for e in over)} of {len(over)}" if over else "\N{EN DASH}"
             rows.append([
-                Cell(name), Cell(str(rung.get("name") or "")), value_cell(_read(rung.get("accuracy")), "vector"),
-                value_cell(_read(rung.get("share"))), value_cell(estimate(rung.get("of_base"))),
-                value_cell(_read(rung.get("beyond")), plus=True), Cell(beaten), Cell("yes" if rung.get("evidence") else "no"),
+                Cell(name), Cell(str(rung.get("name") or "")), value_cell(estimate_of(rung.get("accuracy")), "vector"),
+                value_cell(estimate_of(rung.get("share"))), value_cell(estimate(rung.get("of_base"))),
+                value_cell(estimate_of(rung.get("beyond")), plus=True), Cell(beaten),
+                Cell("yes" if rung.get("evidence") else "no"),
             ])  # fmt: skip
     columns = ["task", "repair", "accuracy", "share of the drop", "of the base's", "beyond the base's gain", "controls beaten",
                "counts"]  # fmt: skip
@@ -77,7 +78,3 @@ def conditions(results: Mapping[str, Any]) -> Table | None:
 
 def _tasks(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield from tasks_of(mapping(results.get("diagnosis")), "tasks").items()
-
-
-def _read(value: object) -> Estimate | None:
-    return estimate(mapping(value).get("value"), mapping(value).get("interval"))

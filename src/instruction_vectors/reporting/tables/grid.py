@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..values import Estimate, estimate, mapping, number, sequence
+from ..values import estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
 _MOST_MATRICES = 24
@@ -31,7 +31,7 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
             Cell(str(entry.get("guide"))),
         ]
         names += [_plain(entry.get(name)) for name in ("learning_rate", "epochs", "train_rows", "seed")]
-        rows.append(names + [value_cell(_read(entry.get(name)), plus=name.endswith("_change")) for name in _MEASURES])
+        rows.append(names + [value_cell(estimate_of(entry.get(name)), plus=name.endswith("_change")) for name in _MEASURES])
     columns = ["sequence", "method", "guide", "learning rate", "epochs", "rows", "seed", *_MEASURES.values()]
     remark = (
         "AP: mean score of each task right after it was learnt; FP: of all tasks at the end; Forget = AP − FP. IP (five-shot), "
@@ -58,7 +58,7 @@ def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     depth = max((len(sequence(entry.get("stages"))) for entry in entries), default=0)
     rows = []
     for entry in entries[:most]:
-        values = [_read(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
+        values = [estimate_of(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
         parts = ("sequence", "method", "guide", "learning_rate", "seed")
         name = ", ".join(str(entry.get(part)) for part in parts)
         rows.append([Cell(name), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))])
@@ -81,10 +81,6 @@ def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
             caption = f"Scores on each task, {', '.join(str(entry.get(part)) for part in parts)}"
             out.append(Table(caption, ["task", "M0", *(f"after {name}" for name in names)][: len(stages) + 1], rows))
     return out
-
-
-def _read(raw: object) -> Estimate | None:
-    return estimate(mapping(raw).get("value"), mapping(raw).get("interval"))
 
 
 def _plain(value: object) -> Cell:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..contents import METRICS, tasks_of
-from ..values import estimate, mapping, sequence
+from ..values import estimate, estimate_of, mapping, sequence
 from .cells import Cell, Table, value_cell
 
 
@@ -14,7 +14,7 @@ def changes(results: Mapping[str, Any]) -> Table | None:
     """Each measure before and after, its drop, the noise of the base, and whether the drop counts."""
     rows = []
     for name, measure, change in _changes(mapping(results.get("diagnosis"))):
-        values = [_read(change.get(key)) for key in ("base", "tuned", "drop")]
+        values = [estimate_of(change.get(key)) for key in ("base", "tuned", "drop")]
         if values[2] is None:
             continue
         cells = [value_cell(values[0], "base"), value_cell(values[1], "base"), value_cell(values[2], plus=True)]
@@ -40,7 +40,7 @@ def stage_scores(results: Mapping[str, Any]) -> Table | None:
         stages = stages or [str(score.get("stage")) for score in scores]
         kind = "trained" if scores[0].get("trained") else "untouched"
         for form in mapping(scores[0].get("forms")):
-            cells = [value_cell(_read(mapping(score.get("forms")).get(form)), "base") for score in scores]
+            cells = [value_cell(estimate_of(mapping(score.get("forms")).get(form)), "base") for score in scores]
             rows.append([Cell(name), Cell(kind), Cell(METRICS.get(form, form)), *cells])
         cosines = [value_cell(estimate(score.get("cosine"))) for score in scores]
         rows.append([Cell(name), Cell(kind), Cell("cosine of vectors"), *cosines])
@@ -54,7 +54,3 @@ def _changes(diagnosis: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[s
             yield name, METRICS.get(str(form), str(form)), mapping(change)
     for name, change in mapping(diagnosis.get("lm_eval")).items():
         yield str(name), "lm-eval", mapping(change)
-
-
-def _read(value: object) -> Any:
-    return estimate(mapping(value).get("value"), mapping(value).get("interval"))
