@@ -92,6 +92,8 @@ def test_a_random_control_has_the_same_heads_and_norms_and_another_direction():
     assert abs(one.cosine(control)) < 0.8
     assert torch.equal(control.values, one.random_like(seed=4).values)
     assert not torch.equal(control.values, one.random_like(seed=5).values)
+    # A text counts by the first four bytes of its SHA-256: 0x2c26b46b of "foo".
+    assert torch.equal(one.random_like("foo").values, one.random_like(0x2C26B46B).values)
     assert control.metadata["control"] == "random"
     assert control.metadata["architecture"] == "LlamaForCausalLM"
 

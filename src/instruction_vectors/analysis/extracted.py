@@ -1,6 +1,5 @@
 """The vectors of base and tuned model over the same heads, the base's; and how strongly they go in."""
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +45,7 @@ class Vectors:
 
     def random(self, name: str, seed: int) -> InstructionVector:
         """A random vector of a task's norm, another for every task and seed."""
-        return self.by_task[name].random_like(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4]))
+        return self.by_task[name].random_like(f"{seed}/{name}")
 
 
 def _shuffled(model: nn.Module, name: str, mean: Tensor, heads: Sequence[Head]) -> InstructionVector:

@@ -1,6 +1,5 @@
 """What a task's training is guided by: its instruction vector, or a control in its place."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -36,8 +35,7 @@ def schedule_only(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tu
 
 def random(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
     """A random vector on the same heads, with the same norm on each; another one for every task and seed."""
-    seed = int.from_bytes(hashlib.sha256(f"{task}/{vectors[task].metadata.get('seed')}".encode()).digest()[:4])
-    return vectors[task].random_like(seed), guidance
+    return vectors[task].random_like(f"{task}/{vectors[task].metadata.get('seed')}"), guidance
 
 
 def other_task(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:

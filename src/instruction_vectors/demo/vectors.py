@@ -1,6 +1,5 @@
 """First half of the demo: causal heads, instruction vectors, and what they do."""
 
-import hashlib
 from typing import Any
 
 import torch
@@ -120,7 +119,7 @@ class VectorPhase:
         own = self.vectors[name]
         table = steering(
             self.model, self.tokenizer, self.splits[name].task, rows, own=own, other=self.vectors[other],
-            random=own.random_like(_seed(self.config.seed, name)), intervention=self.intervention, template=template,
+            random=own.random_like(f"{self.config.seed}/{name}"), intervention=self.intervention, template=template,
         )  # fmt: skip
         return table | {"other_task": other, "scale": self.intervention.scale}
 
@@ -139,8 +138,3 @@ class VectorPhase:
             self.ledger, name, self.model, self.tokenizer, train, prompts=config.mean_prompts, shots=config.shots,
             template=PLAIN, seed=config.seed,
         )  # fmt: skip
-
-
-def _seed(seed: int, name: str) -> int:
-    """A seed of its own for every task, so that their random controls are independent draws."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])

@@ -6,6 +6,7 @@ $$\theta_c = \sum_{(l,j) \in S} W_O^{lj} \bar h_{lj}^c$$
 distributed intervention adds each at its own head.
 """
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -134,9 +135,14 @@ class InstructionVector:
         """Cosine of the two summed vectors, -1 to 1 (the similarity of Jiang et al. 2502.11019)."""
         return float(torch.cosine_similarity(self.summed, other.summed, dim=0))
 
-    def random_like(self, seed: int = 0) -> "InstructionVector":
-        """A control: at each head a random direction of the same norm; θ rescaled to θ's own norm."""
-        generator = torch.Generator().manual_seed(seed)
+    def random_like(self, seed: int | str = 0) -> "InstructionVector":
+        """A control: at each head a random direction of the same norm; θ rescaled to θ's own norm.
+
+        Args:
+            seed: of the draw; a text (a task's name and a number, say) is hashed to one.
+        """
+        number = seed if isinstance(seed, int) else int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4])
+        generator = torch.Generator().manual_seed(number)
         noise = torch.randn(self.values.shape, generator=generator)
         values = noise / noise.norm(dim=1, keepdim=True) * self.values.norm(dim=1, keepdim=True)
         stream = torch.randn(self.summed.shape, generator=generator)
