@@ -15,6 +15,7 @@ from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.method import Method
 from instruction_vectors.continual.methods import method_named, methods
 from instruction_vectors.continual.methods.ewc import EWC
+from instruction_vectors.continual.methods.inscl import shares, wasserstein
 from instruction_vectors.continual.stage import StageConfig, train_stage
 from instruction_vectors.errors import IVError
 from instruction_vectors.training.collator import TreeCollator
@@ -133,6 +134,56 @@ def test_replay_brings_back_rows_of_every_earlier_task_and_no_others() -> None:
     assert all(r in FIRST for r in second[len(SECOND) :])
     method.end(2, SECOND)
     assert len(method.begin(3, FIRST)) == len(FIRST) + 6
+
+
+def test_inscl_shares_its_budget_out_by_distance_between_prompts(tmp_path: Path) -> None:
+    method = method_named("inscl")(STAGE)
+    method.memory = 2
+    method.attach(base())
+    train(method, 1, FIRST, tmp_path)
+    train(method, 2, SECOND, tmp_path)
+    # FIRST comes again: nothing of itself, at distance 0, and all of what there is for SECOND.
+    third = method.begin(3, FIRST)
+    assert third[: len(FIRST)] == FIRST
+    replayed = third[len(FIRST) :]
+    assert len(replayed) == 2 * 2
+    assert all(r in SECOND for r in replayed)
+
+
+def test_inscl_places_prompts_by_the_original_model_alone(tmp_path: Path) -> None:
+    method = trained("inscl", tmp_path)
+    untouched = base()
+    prompts = [[t for t, label in zip(r["input_ids"], r["labels"], strict=True) if label == -100] for r in SECOND]
+    with torch.no_grad():
+        expected = [untouched.model(input_ids=torch.tensor([p])).last_hidden_state[0].mean(0) for p in prompts]
+    torch.testing.assert_close(method.embed(SECOND), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_wasserstein_of_two_clouds_by_hand() -> None:
+    near, far = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 3.0], [0.0, 3.0]])
+    assert wasserstein(near, far) == pytest.approx(3.0)  # each to the one above it, not across
+    assert wasserstein(near, near.flip(0)) == 0.0
+    assert wasserstein(near[:1], far) == pytest.approx(10**0.5)  # of the larger, its first
+
+
+def test_shares_are_whole_rows_that_add_up() -> None:
+    assert shares([1.0, 3.0], 100) == [25, 75]
+    assert shares([1.0, 1.0, 1.0], 10) == [4, 3, 3]
+    assert shares([0.0, 0.0], 4) == [2, 2]
+    assert shares([], 0) == []
+
+
+def test_mix_in_adds_a_twentieth_of_general_instructions_others_for_every_task() -> None:
+    method = method_named("mix_in")(STAGE)
+    method.instructions = [row([2, 3 + i, 4], [5]) for i in range(20)]
+    method.attach(base())
+    rows = FIRST * 5
+    mixed = [method.begin(number, rows) for number in (1, 2)]
+    assert all(each[: len(rows)] == rows for each in mixed)
+    added = [each[len(rows) :] for each in mixed]
+    assert [len(each) for each in added] == [2, 2]
+    assert all(r in method.instructions for each in added for r in each)
+    assert added[0] != added[1]
 
 
 def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Path) -> None:

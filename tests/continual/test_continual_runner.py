@@ -46,6 +46,21 @@ def content(out: Path, cell: Cell) -> bytes:
     return (Runner(out).folder(cell) / "result.json").read_bytes()
 
 
+def test_mixing_in_takes_instructions_that_no_general_set_measures(model: str, tmp_path: Path) -> None:
+    cell = tiny_world.cell(model, method="mix_in", general_rows=3, sequence=tiny_world.TASKS[0])
+    with pytest.raises(DataError, match=r"mixes in eval/instructions_alpaca.json: give --data-dir"):
+        run_sequence(cell, tmp_path / "out")
+    rows = [{"instruction": f"Say {i}", "output": str(i)} for i in range(9)]
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "instructions_alpaca.json").write_text(json.dumps(rows))
+    curriculum = Curriculum.of(cell, tmp_path)
+    assert [q.answers[0] for q in curriculum.instructions] == ["5", "6", "7", "8"]  # three measured, two shots
+    result = run_sequence(cell, tmp_path / "out", tmp_path)
+    assert result["data"]["instructions_alpaca/instructions"]
+    trained = [json.loads(p.read_text())["value"] for p in (tmp_path / "out").glob("cells/*/*/steps/train*.json")]
+    assert [step["rows"] for step in trained] == [9]
+
+
 def test_a_cell_is_read_back_from_its_settings(model: str) -> None:
     cell = tiny_world.cell(model, method="ewc", guide="plain_kl", seed=3, triangle=True)
     assert Cell.of(json.loads(json.dumps(cell.resolved()))) == cell

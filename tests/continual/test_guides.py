@@ -56,6 +56,19 @@ def test_mean_is_the_mean_of_all(vectors):
     torch.testing.assert_close(vector.summed, sum(v.summed for v in vectors.values()) / 3)
 
 
+def test_lwf_is_taught_by_the_previous_model_without_a_vector_anywhere(vectors):
+    _, config = guide_named("lwf")("a", vectors, CONFIG)
+    assert (config.teacher, config.teacher_scale, config.sign, config.kl_weight) == ("previous", 0.0, 0, 1.0)
+    assert (config.kl_positions, config.kl_direction, config.temperature) == ("answer", "teacher_student", 2.0)
+
+
+def test_fvg_has_its_papers_weights_and_steers_the_previous_model_only(vectors):
+    vector, config = guide_named("fvg")("a", vectors, CONFIG)
+    assert vector == vectors["a"]
+    assert (config.teacher, config.teacher_scale, config.sign) == ("previous", 1.0, 0)
+    assert (config.kl_weight, config.consistency_weight) == (0.08, 1.0)
+
+
 def test_an_unknown_guide_is_refused():
     with pytest.raises(IVError, match=f"there are {', '.join(GUIDES)}"):
         guide_named("magic")

@@ -12,10 +12,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.methods import method_named
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
 from instruction_vectors.evaluation.answers import answer_scores
 from instruction_vectors.evaluation.general import GeneralSet, read_general_set
+from instruction_vectors.evaluation.open_questions import INSTRUCTIONS, OpenQuestion, read_open_questions
 from instruction_vectors.tasks import load_benchmark, load_task
 from instruction_vectors.tasks.benchmark import Sides
 from instruction_vectors.tasks.layout import template_of
@@ -24,6 +26,8 @@ from instruction_vectors.tasks.task import Example, Task
 from instruction_vectors.tasks.truncate import fit, fit_all
 from instruction_vectors.training.collator import rows_of
 
+INSTRUCTION_SET = "instructions_alpaca"
+"""The set of `eval/` that general instructions are mixed in from."""
 _ENOUGH = 8
 """Rows that vectors draw their prompts from, as a multiple of the prompts: shots and queries seldom repeat."""
 _TEST_SEED = 0
@@ -56,6 +60,7 @@ class Curriculum:
     lessons: tuple[Lesson, ...]
     probes: tuple[Probe, ...]
     general: tuple[GeneralSet, ...] = ()
+    instructions: tuple[OpenQuestion, ...] = ()
 
     @classmethod
     def of(cls, cell: Cell, data_dir: Path | None) -> Self:
@@ -75,14 +80,16 @@ class Curriculum:
         )
         probes = tuple(Probe.of(load_task(name), cell.probe_rows, seed=_TEST_SEED) for name in cell.probes)
         general = tuple(read_general_set(name, _folder(cell, data_dir), cell.general_rows, cell.shots) for name in cell.general)
-        return cls(cell, lessons, tuple(replace(probe, shots=cell.shots) for probe in probes), general)
+        instructions = _instructions(cell, data_dir) if method_named(cell.method).needs_instructions else ()
+        return cls(cell, lessons, tuple(replace(probe, shots=cell.shots) for probe in probes), general, instructions)
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of everything that is trained on or measured, by task and side."""
         tasks = {f"{x.name}/{side}": task for x in self.lessons for side, task in (("train", x.train), ("test", x.test))}
         tasks |= {f"{probe.task.name}/probe": probe.task for probe in self.probes}
         general = {f"{each.name}/general": _digest(repr((each.questions, each.shots))) for each in self.general}
-        return {name: task.fingerprint for name, task in tasks.items()} | general
+        mixed = {f"{INSTRUCTION_SET}/instructions": _digest(repr(self.instructions))} if self.instructions else {}
+        return {name: task.fingerprint for name, task in tasks.items()} | general | mixed
 
     def training_rows(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         """The lesson's rows as the trainer takes them; an answer that was cut is not taught to end there."""
@@ -93,6 +100,11 @@ class Curriculum:
             answer = _cut(prompt.target, tokenizer, self.cell.max_new_tokens)
             rows += rows_of(tokenizer, [Prompt(prompt.text, answer)], end=end if answer == prompt.target else "")
         return rows
+
+    def instruction_rows(self, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """General instructions as the trainer takes them, for a method that asks for them; none longer than a cell's inputs."""
+        prompts = [Prompt(each.prompt, _cut(each.answers[0], tokenizer, self.cell.max_new_tokens)) for each in self.instructions]
+        return [row for row in rows_of(tokenizer, prompts) if len(row["input_ids"]) <= self.cell.max_tokens]
 
     def measure(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> list[float]:
         """Score of every test row, from 0 to 1, as `answer_scores` gives it."""
@@ -147,6 +159,14 @@ def _sides(cell: Cell, data_dir: Path | None) -> Sequence[Sides]:
         return [_halves(load_task(name), cell) for name in cell.sequence.split(",")]
     benchmark = load_benchmark(cell.benchmark, _folder(cell, data_dir))
     return [sides.without_seen() for sides in benchmark.sequence(cell.sequence)]
+
+
+def _instructions(cell: Cell, data_dir: Path | None) -> tuple[OpenQuestion, ...]:
+    """All rows of the set but those that a general set of that name would measure or show."""
+    if data_dir is None:
+        raise DataError(f"method {cell.method!r} mixes in eval/{INSTRUCTION_SET}.json: give --data-dir, or set IV_DATA_DIR")
+    path = data_dir / "eval" / f"{INSTRUCTION_SET}.json"
+    return read_open_questions(path, INSTRUCTIONS)[cell.general_rows + cell.shots :]
 
 
 def _folder(cell: Cell, data_dir: Path | None) -> Path:

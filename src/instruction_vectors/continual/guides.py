@@ -59,6 +59,20 @@ def mean(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[Instr
     return total * (1 / len(vectors)), guidance
 
 
+def lwf(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """Learning without forgetting (Li and Hoiem 1606.09282): the model before this task teaches on this task's inputs.
+
+    Their weight 1 and temperature 2, KL(teacher‖student) at every answer token; no vector anywhere.
+    """
+    told = replace(guidance, teacher="previous", teacher_scale=0.0, sign=0, kl_weight=1.0, temperature=2.0)
+    return vectors[task], replace(told, kl_positions="answer", kl_direction="teacher_student")
+
+
+def fvg(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
+    """Function-vector guidance with its paper's weights (Jiang et al. 2502.11019): consistent heads, steered previous model."""
+    return vectors[task], replace(guidance, teacher="previous", sign=0, kl_weight=0.08, consistency_weight=1.0)
+
+
 GUIDES: dict[str, Guide] = {
     "none": none,
     "iv": iv,
@@ -67,6 +81,8 @@ GUIDES: dict[str, Guide] = {
     "random": random,
     "other_task": other_task,
     "mean": mean,
+    "lwf": lwf,
+    "fvg": fvg,
 }
 
 

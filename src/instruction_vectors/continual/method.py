@@ -23,10 +23,14 @@ class Method:
     Attributes:
         name: what users call it.
         source: the publication it follows.
+        needs_instructions: whether general instruction rows are to be read for it.
+        instructions: those rows, given before `attach`.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
+    needs_instructions: ClassVar[bool] = False
+    instructions: Sequence[Row] = ()
     model: PeftModel
 
     def __init__(self, stage: StageConfig) -> None:

@@ -78,7 +78,9 @@ class Runner:
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
             vectors = preparation.vectors() if cell.guide != "none" else {}
-        with Course(ledger, cell.method, model, method_named(cell.method)(cell.stage)) as course:
+        method = method_named(cell.method)(cell.stage)
+        method.instructions = curriculum.instruction_rows(tokenizer)
+        with Course(ledger, cell.method, model, method) as course:
             stages += self._stages(cell, curriculum, course, tokenizer, vectors)
         names = [lesson.name for lesson in curriculum.lessons]
         return {
