@@ -3,10 +3,12 @@
     python benchmarks/kills.py --json            # 20 kills, about ten minutes on two cores
     python benchmarks/kills.py --kills 4 --engine local
 
-Every kill is `kill -9`, its moment drawn by seed: of the process that runs the grid, or with Ray of a worker that runs a cell
-(which Ray starts again) and now and then of the process that started the grid. Prints `kills`, `cells`, `lost` (cells that did
-not finish), `doubled` (results written again after they were finished), `byte_equal` (every `result.json` equals that of the
-undisturbed run) and `engines`.
+Every kill is `kill -9`, its moment drawn by seed: after some number of further finished steps and a while into the next one, so
+that with either engine it falls on work and not on the start of processes. Killed is the process that runs the grid, or with
+Ray a worker that runs a cell (which Ray starts again) and now and then the process that started the grid.
+
+Prints `kills`, `cells`, `lost` (cells that did not finish), `doubled` (results written again after they were finished),
+`byte_equal` (every `result.json` equals that of the undisturbed run) and `engines`.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +65,15 @@ def measure(folder: Path, engines: tuple[str, ...], kills: int, generator: rando
     began = time.monotonic()
     if start(folder, folder / "undisturbed", "local").wait():
         sys.exit("the undisturbed run failed")
-    seconds = time.monotonic() - began
+    steps = finished_steps(folder / "undisturbed")
+    pace = Pace(steps, (time.monotonic() - began) / steps, generator)
     expected = results(folder / "undisturbed", cells)
     report: dict[str, Any] = {"kills": 0, "cells": 0, "lost": 0, "doubled": 0, "byte_equal": True, "engines": list(engines)}
     for number, engine in enumerate(engines, start=1):
         share = kills * number // len(engines)
         while report["kills"] < share:
             out = folder / f"{engine}-{report['cells']}"
-            done, doubled = disturbed(folder, out, engine, share - report["kills"], seconds, generator)
+            done, doubled = disturbed(folder, out, engine, share - report["kills"], pace, generator)
             found = results(out, cells)
             report["kills"] += done
             report["cells"] += len(cells)
@@ -79,20 +83,44 @@ def measure(folder: Path, engines: tuple[str, ...], kills: int, generator: rando
     return report
 
 
-def disturbed(folder: Path, out: Path, engine: str, kills: int, seconds: float, generator: random.Random) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Pace:
+    """How many steps the undisturbed grid has, and how long one takes."""
+
+    steps: int
+    seconds: float
+    generator: random.Random
+
+    def further(self) -> int:
+        """After how many more steps the next kill is due."""
+        return self.generator.randint(1, max(1, self.steps // 4))
+
+    def wait(self) -> None:
+        """Some way into the next step."""
+        time.sleep(self.generator.uniform(0, self.seconds))
+
+
+def finished_steps(out: Path) -> int:
+    """Steps that any ledger of the grid has finished."""
+    return sum(1 for path in out.rglob("steps/*") if path.is_file())
+
+
+def disturbed(folder: Path, out: Path, engine: str, kills: int, pace: Pace, generator: random.Random) -> tuple[int, int]:
     """Run until the grid is finished, killing on the way; how many kills, and how many results were written again."""
     done = doubled = 0
     written: dict[Path, int] = {}
     while True:
         run = start(folder, out, engine)
-        at = time.monotonic() + generator.uniform(0.2, 0.8) * seconds
+        due = finished_steps(out) + pace.further()
         while run.poll() is None:
             doubled += noted(out, written)
-            if done < kills and time.monotonic() >= at and (pid := victim(run, engine, generator)):
-                kill(pid)
-                done += 1
-                say(f"{engine}: kill {done}, {len(written)} cells finished")
-                at = time.monotonic() + generator.uniform(0.2, 0.8) * seconds
+            if done < kills and finished_steps(out) >= due:
+                pace.wait()
+                if pid := victim(run, engine, generator):
+                    kill(pid)
+                    done += 1
+                    say(f"{engine}: kill {done} after {finished_steps(out)} steps, {len(written)} cells finished")
+                due = finished_steps(out) + pace.further()
             time.sleep(0.02)
         doubled += noted(out, written)
         stop_ray(run)
