@@ -199,13 +199,13 @@ def _tree_tokens(base: Any, rows: Sequence[Row]) -> int:
     return sum(collate(rows[i : i + BATCH])["input_ids"].numel() for i in range(0, len(rows), BATCH))
 
 
-def run(data_dir: Path, rows: int, repeats: int) -> dict[str, Any]:
+def run(data_dir: Path, rows: int, repeats: Mapping[str, int]) -> dict[str, Any]:
     """Both benchmarks, and memory."""
     base, tokenizer = load()
     found = {}
-    for name in ("func", "long"):
+    for name, turns in repeats.items():
         some = rows_for(name, tokenizer, data_dir, rows)
-        found[name] = measure(name, base, some, vector_for(base, tokenizer, some), repeats)
+        found[name] = measure(name, base, some, vector_for(base, tokenizer, some), turns)
     peaks = {way: peak_mb(way, data_dir, rows) for way in ("plain", "guided")}
     differences = [value for data in found.values() for value in data["max_loss_diff"].values()]
     return {
@@ -217,7 +217,7 @@ def run(data_dir: Path, rows: int, repeats: int) -> dict[str, Any]:
         "losses_equal": max(differences) <= TOLERANCE,
         "data": found,
         "peak_mb": peaks,
-        "settings": {"batch": BATCH, "epochs": EPOCHS, "repeats": repeats, "max_tokens": MAX_TOKENS, "lora": "r 8 on q, v"},
+        "settings": {"batch": BATCH, "epochs": EPOCHS, "repeats": dict(repeats), "max_tokens": MAX_TOKENS, "lora": "r 8 on q, v"},
         "threads": torch.get_num_threads(),
         "versions": {name: importlib.metadata.version(name) for name in ("instruction-vectors", "peft", "torch", "transformers")},
     }
@@ -261,13 +261,17 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with func/ and long/")
     parser.add_argument("--rows", type=int, default=40, help="rows of each benchmark, in batches of 8 (default: 40)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of all four ways (default: 3)")
+    parser.add_argument(
+        "--long-repeats", type=int, help="turns on the LONG rows, which take most of the time (default: as --repeats)"
+    )
     parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
         if arguments.only:
             only(arguments.only, arguments.data_dir, arguments.rows)
             return 0
-        result = run(arguments.data_dir, arguments.rows, arguments.repeats)
+        turns = {"func": arguments.repeats, "long": arguments.long_repeats or arguments.repeats}
+        result = run(arguments.data_dir, arguments.rows, turns)
     except IVError as error:
         print(error, file=sys.stderr)
         return 1

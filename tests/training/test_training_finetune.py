@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,7 +137,8 @@ def test_the_steps_told_beforehand_are_those_taken(recipe, tmp_path, rows, batch
     result = fine_tune(config, tmp_path / "run", say=told.append)
     assert f"{rows} rows (" in told[0]
     assert f" {result['steps']} steps on 1 process, " in told[0]
-    assert told[0].endswith("plain")
+    assert ", plain; weights, gradients and optimizer hold " in told[0]
+    assert re.fullmatch(rf"a step took \d+\.\d s, {result['steps'] - 1} more: about \d+ s; [\d,]+ MB at most so far", told[1])
     assert told[-1].startswith(f"step {result['steps']} of {result['steps']}: lm ")
 
 

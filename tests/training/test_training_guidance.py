@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(tmp_path):
                     next(w for name, w in model.named_parameters() if "lora_" in name).fill_(float("nan"))
 
     trainer = kit.trainer(model, tmp_path, ROWS, callbacks=[Break()])
-    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 1 .*whose tokens begin: "):
         trainer.train()
 
 

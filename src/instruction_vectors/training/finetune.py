@@ -19,7 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from instruction_vectors.environment import versions
+from instruction_vectors.environment import peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.files import read_json, sha256_of, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
@@ -34,6 +34,8 @@ from instruction_vectors.vectors.vector import InstructionVector
 Say = Callable[[str], None]
 _LOOKS = 4
 """How often forgetting is measured after the beginning."""
+_OPTIMIZER_BYTES = 12
+"""A weight that trains: its gradient and AdamW's two moments, in float32."""
 _LOGS = 20
 """How often loss, KL and scale are told."""
 
@@ -154,9 +156,13 @@ def _plan(trainer: IVTrainer, rows: Sequence[Row], dropped: int, steps: int) -> 
     longest = max(len(row["input_ids"]) for row in rows)
     tokens = sum(len(row["input_ids"]) for row in rows)
     guided = f"{len(trainer.vectors)} vectors" if len(trainer.vectors) != 1 else "one vector"
+    held = sum(weight.numel() * weight.element_size() for weight in trainer.model.parameters())
+    held += _OPTIMIZER_BYTES * trained
     return (
         f"{len(rows)} rows ({tokens:,} tokens, the longest {longest}; {dropped} left out), {steps} steps on {_world()} "
-        f"process{'es' if _world() > 1 else ''}, {trained:,} weights train, {guided if trainer.vectors else 'plain'}"
+        f"process{'es' if _world() > 1 else ''}, {trained:,} weights train, {guided if trainer.vectors else 'plain'}; "
+        f"weights, gradients and optimizer hold {held / 2**20:,.0f} MB, activations come on top (told after the first step, "
+        "with the time it takes)"
     )
 
 
@@ -198,13 +204,34 @@ class _Tell(TrainerCallback):
 
     def __init__(self, trainer: IVTrainer, say: Say | None, progress: Callable[[int, int], None] | None) -> None:
         self.trainer, self.say, self.progress = trainer, say, progress
+        self._begun: float | None = None
+        self._measured = False
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._begun is None:
+            self._begun = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
+        if self.say and not self._measured and self._begun is not None:
+            self._measured = True
+            seconds, left = time.monotonic() - self._begun, state.max_steps - state.global_step
+            self.say(
+                f"a step took {seconds:.1f} s, {left} more: about {_minutes(seconds * left)}; {_peak_mb():,.0f} MB at most so far"
+            )
         if self.progress:
             self.progress(state.global_step, state.max_steps)
         every = max(1, state.max_steps // _LOGS)
         if self.say and state.global_step % every == 0:
             parts = ", ".join(f"{name} {value:.3f}" for name, value in self.trainer.last_parts.items())
             self.say(f"step {state.global_step} of {state.max_steps}: {parts}")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _peak_mb() -> float:
+    """Of the accelerator, if training runs on one."""
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_rss_mb()

@@ -113,9 +113,15 @@ class IVGuidance:
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step} ({self.last_parts}); lower the learning rate "  # type: ignore[attr-defined]
-                "or check the rows of this batch"
+                f"or check the rows of this batch, whose tokens begin: {self._beginnings(inputs)}"
             )
         return (loss, outputs) if return_outputs else loss
+
+    def _beginnings(self, inputs: Mapping[str, Any], tokens: int = 24) -> str:
+        """The first tokens of a batch's rows, as text if the trainer has a tokenizer: enough to find the rows by."""
+        rows = [row[:tokens].tolist() for row in inputs["input_ids"]]
+        decode = getattr(getattr(self, "processing_class", None), "decode", str)
+        return "; ".join(repr(decode(row)) for row in rows)
 
     def _ask(self, inputs: Mapping[str, Any], targets: Targets) -> Said | None:
         """What the teacher says; asked before the student's graph takes up memory."""

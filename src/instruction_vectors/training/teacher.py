@@ -18,7 +18,8 @@ from torch import Tensor
 from instruction_vectors.models.anatomy import Anatomy, evaluating
 from instruction_vectors.training.consistency import heads_read
 from instruction_vectors.training.memory import Memory
-from instruction_vectors.training.targets import Targets, model_inputs, samples_of
+from instruction_vectors.training.targets import Targets, samples_of
+from instruction_vectors.training.visible import Part, visible
 from instruction_vectors.vectors.vector import Head
 
 
@@ -55,8 +56,10 @@ class Teacher:
         keys = [_key("state", *seen) for seen in _seen(batch, targets.starts, rows, columns)]
 
         def run() -> Tensor:
-            with self._steer(targets.starts):
-                return self._forward(batch)[rows, columns]
+            asked = torch.zeros_like(targets.places).index_put_((rows, columns), torch.tensor(True, device=rows.device))
+            part = Part.seen_by(batch, asked)
+            with self._steer({name: part.of(where) for name, where in targets.starts.items()}):
+                return self._forward(part)[rows, torch.searchsorted(part.columns, columns.contiguous())]
 
         hidden = self._memory.recall(keys, run).to(self.anatomy.device)
         with self._view():
@@ -73,8 +76,9 @@ class Teacher:
             keys = [_key(f"heads {tuple(heads[name])}", *seen) for seen in _seen(batch, {}, rows, columns)]
 
             def run(where: Tensor = where, mine: Sequence[Head] = heads[name]) -> Tensor:
-                with heads_read(self.anatomy, mine, where) as read:
-                    self._forward(batch)
+                part = Part.seen_by(batch, where)
+                with heads_read(self.anatomy, mine, part.of(where)) as read:
+                    self._forward(part)
                 return read()
 
             found[name] = self._memory.recall(keys, run).to(self.anatomy.device)
@@ -98,10 +102,10 @@ class Teacher:
         """What is known: a key is of the tokens seen, the vector's name and its places."""
         return self._memory.keys()
 
-    def _forward(self, batch: Mapping[str, Any]) -> Float[Tensor, "batch seq hidden"]:
+    def _forward(self, part: Part) -> Float[Tensor, "batch kept hidden"]:
         self.forwards += 1
         with evaluating(self.anatomy.causal_lm), self._view():
-            return self.anatomy.backbone(**model_inputs(batch))[0]
+            return self.anatomy.backbone(**part.inputs)[0]
 
 
 def _key(kind: str, name: str, edited: tuple[int, ...], tokens: bytes) -> bytes:
@@ -112,22 +116,11 @@ def _seen(
     batch: Mapping[str, Any], edits: Mapping[str, Tensor], rows: Tensor, columns: Tensor
 ) -> list[tuple[str, tuple[int, ...], bytes]]:
     """What the teacher's state at each place depends on: the tokens it sees, and which vector went in where."""
-    ids = batch["input_ids"].cpu()
-    mask, samples = batch.get("attention_mask"), samples_of(batch).cpu()
+    ids, samples = batch["input_ids"].cpu(), samples_of(batch).cpu()
     found = []
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        seen = _visible(mask, samples, row, column).nonzero().flatten()
+        seen = visible(batch, samples, row, column).nonzero().flatten()
         edited = {name: starts[row].cpu()[seen].nonzero().flatten().tolist() for name, starts in edits.items()}
         name = next((name for name, where in edited.items() if where), "")
         found.append((name, tuple(edited.get(name, ())), ids[row, seen].numpy().tobytes()))
     return found
-
-
-def _visible(mask: Any, samples: Tensor, row: int, column: int) -> Tensor:
-    """Which tokens of a row the token at `column` attends to."""
-    if isinstance(mask, dict):
-        mask = mask["full_attention"]
-    if mask is not None and mask.dim() == 4:
-        return mask[row, 0, column].cpu() == 0
-    earlier = (torch.arange(samples.shape[1]) <= column) & (samples[row] == samples[row, column])
-    return earlier if mask is None else earlier & mask[row].bool().cpu()

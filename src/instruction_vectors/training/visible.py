@@ -1,0 +1,76 @@
+"""What of a batch certain places see: tokens after them, such as the rest of an answer, need not be computed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from instruction_vectors.training.targets import model_inputs
+
+_CUT = {"input_ids", "attention_mask", "position_ids", "use_cache"}
+"""Fields that can be cut by columns; a batch with others (lengths of packed samples, ...) is left whole."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some columns of a batch.
+
+    Attributes:
+        inputs: what goes to the model.
+        columns: their numbers in the batch, ascending.
+    """
+
+    inputs: dict[str, Any]
+    columns: Int[Tensor, " kept"]
+
+    @classmethod
+    def seen_by(cls, batch: Mapping[str, Any], places: Bool[Tensor, "batch seq"]) -> Self:
+        """All that the places see, themselves included; the model's values there are those of the whole batch."""
+        inputs = model_inputs(batch)
+        mask = _full(inputs.get("attention_mask"))
+        if not set(inputs) <= _CUT:
+            return cls(inputs, torch.arange(places.shape[1], device=places.device))
+        if mask is not None and mask.dim() == 4:
+            kept = torch.stack([_reached(one[0], where) for one, where in zip(mask, places, strict=True)]).any(0).nonzero()[:, 0]
+        else:
+            # Places count from the first column, so only the end can go.
+            kept = torch.arange(int(places.any(0).nonzero().max()) + 1)
+        kept = kept.to(places.device)
+        return cls({name: _columns(value, kept) for name, value in inputs.items()}, kept)
+
+    def of(self, places: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch kept"]:
+        """Places of the batch as places of this part."""
+        return places[:, self.columns]
+
+
+def visible(batch: Mapping[str, Any], samples: Int[Tensor, "batch seq"], row: int, column: int) -> Bool[Tensor, " seq"]:
+    """Which tokens of a row what is computed at `column` depends on; `samples` are `samples_of` the batch."""
+    mask = _full(batch.get("attention_mask"))
+    if mask is not None and mask.dim() == 4:
+        return _reached(mask[row, 0], torch.arange(mask.shape[-1]) == column)
+    earlier = (torch.arange(samples.shape[1]) <= column) & (samples[row] == samples[row, column])
+    return earlier if mask is None else earlier & mask[row].bool().cpu()
+
+
+def _reached(mask: Float[Tensor, "seq seq"], places: Bool[Tensor, " seq"]) -> Bool[Tensor, " seq"]:
+    """What the places attend to, and what that attends to: under a sliding window a state is made of more than its window."""
+    allowed, reached = mask.cpu() == 0, places.cpu()
+    while not torch.equal(more := reached | allowed[reached].any(0), reached):
+        reached = more
+    return reached
+
+
+def _full(mask: Any) -> Tensor | None:
+    """Of masks by layer type, the one without a window, which hides the least."""
+    return mask["full_attention"] if isinstance(mask, dict) else mask
+
+
+def _columns(value: Any, kept: Tensor) -> Any:
+    if isinstance(value, dict):
+        return {name: _columns(one, kept) for name, one in value.items()}
+    if not isinstance(value, Tensor):
+        return value
+    return value[:, :, kept][..., kept] if value.dim() == 4 else value[:, kept]
