@@ -15,9 +15,11 @@ def main() -> None:
     """Regenerate; with --check, fail if anything would change."""
     results = read_json(ROOT / "results" / "demo" / "results.json")
     pilot = gather(ROOT / "results" / "pilot")
+    diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
+    evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", write_summary(pilot))
     wanted = {
-        ROOT / "README.md": _between("README.md", "demo", write_summary(results)),
-        ROOT / "docs" / "evidence.md": _between("docs/evidence.md", "pilot", write_summary(pilot)),
+        ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
+        ROOT / "docs" / "evidence.md": _between(evidence, "diagnosis", write_summary(diagnosis)),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
         ROOT / "results" / "headline.json": json.dumps(pilot["grid"]["headline"], indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
@@ -31,10 +33,10 @@ def main() -> None:
         write_atomic(path, wanted[path])
 
 
-def _between(file: str, part: str, content: str) -> str:
-    """The file with what stands between the marks of `part` replaced."""
+def _between(page: str, part: str, content: str) -> str:
+    """The page with what stands between the marks of `part` replaced."""
     begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
-    before, rest = (ROOT / file).read_text(encoding="utf-8").split(begin)
+    before, rest = page.split(begin)
     return f"{before}{begin}\n{content}{end}{rest.split(end)[1]}"
 
 

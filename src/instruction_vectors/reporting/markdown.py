@@ -30,12 +30,13 @@ def write_markdown(results: Mapping[str, Any]) -> str:
 
 
 def write_summary(results: Mapping[str, Any]) -> str:
-    """What a README has room for: findings, the course of forgetting and the steering table; of a grid its cells."""
+    """What a README has room for: findings, the course of forgetting and the steering table; of a grid its cells; verdicts."""
     results = printable(results)
     parts = ["\n".join(f"- {escape(sentence)}" for sentence in findings.headline(results))]
     demo = (tables.stages(results), tables.steering(results, "steering"))
     grid = (tables.compared(results), tables.cells(results), tables.course(results))
-    parts.extend(markdown_table(table) for table in (*demo, *grid) if table)
+    diagnosis = (tables.verdicts(results), tables.repairs(results))
+    parts.extend(markdown_table(table) for table in (*demo, *grid, *diagnosis) if table)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
