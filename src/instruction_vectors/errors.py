@@ -50,3 +50,8 @@ class TrainingError(IVError):
     """Training cannot go on, or would not mean what the user thinks."""
 
     code = "training"
+
+
+def install_extra(name: str) -> str:
+    """The command that installs one of this package's extras, as it works for whoever has its repository."""
+    return f"pip install '.[{name}]' in the repository's folder"

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,9 @@ def test_what_the_documentation_is_built_with_is_pinned():
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
     wanted = ("mkdocs", "mkdocs-material", "mkdocstrings", "mkdocstrings-python", "pymdown-extensions", "latex2mathml")
     assert all(f"\n{name}==" in pins for name in wanted)
+
+
+def test_numbers_in_readme_and_docs_are_those_of_results():
+    command = [sys.executable, str(ROOT / "scripts" / "results_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -43,7 +43,7 @@ def test_an_extra_that_is_not_there_is_fine_half_of_one_is_not():
     assert (whole.status, whole.found) == ("ok", "pandas 2.3, pyarrow 18.0")
     half = judge_extra("data", {table: "2.3", ranked: None}, {})
     assert (half.status, half.found) == ("warning", "pyarrow not installed")
-    assert half.fix == "pip install 'instruction-vectors[data]'"
+    assert half.fix == "pip install '.[data]' in the repository's folder"
     assert judge_extra("data", {table: "2.3", ranked: "18.0"}, {"pyarrow": "19.0"}).found == "pyarrow 18.0, tested with 19.0"
 
 

@@ -30,6 +30,10 @@ class Chromium:
         self.run("document.fonts.ready.then(() => 0)")
         self.requests[:] = [url for url in self.requests if not url.startswith("data:")]
 
+    def paper(self, on):
+        """Show pages as they would be printed, or on the screen again."""
+        self._page.emulate_media(media="print" if on else "screen")
+
     def run(self, script):
         """The value of an expression in the page."""
         return self._page.evaluate(script)

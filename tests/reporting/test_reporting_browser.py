@@ -177,6 +177,25 @@ def test_more_than_fifty_hostile_strings_are_text(chromium, pages):
     assert chromium.requests == [pages["hostile"].as_uri()]
 
 
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_paper_shows_every_table_and_figure_in_full_on_white(chromium, pages, kind):
+    chromium.open(pages[kind])
+    shown = "[...document.querySelectorAll('{}')].filter((e) => e.getBoundingClientRect().height > 0).length"
+    dark = "document.documentElement.dataset.theme = 'dark'"
+    try:
+        chromium.run(dark)
+        chromium.paper(True)
+        ink = chromium.run("getComputedStyle(document.body).color.match(/[0-9.]+/g).slice(0, 3).map(Number)")
+        assert max(ink) < 100, "dark ink on white paper, whatever the theme"
+        assert chromium.run("getComputedStyle(document.body).backgroundColor") in ("rgba(0, 0, 0, 0)", "rgb(255, 255, 255)")
+        for what in ("table", "figure"):
+            assert chromium.run(shown.format(what)) == chromium.run(f"document.querySelectorAll('{what}').length") > 0
+        assert chromium.run(shown.format("nav, #theme, .skip")) == 0
+        assert chromium.run("[...document.querySelectorAll('.scroll')].every((e) => getComputedStyle(e).overflow === 'visible')")
+    finally:
+        chromium.paper(False)
+
+
 def test_links_lead_to_the_numbers_beside_the_page(chromium, pages, tmp_path):
     shutil.copy(pages["run"], tmp_path / "report.html")
     chromium.open(tmp_path / "report.html")

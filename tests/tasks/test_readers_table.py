@@ -145,7 +145,7 @@ def test_yaml_that_is_no_description(text: str, tmp_path: Path) -> None:
 
 def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"pip install 'instruction-vectors\[data\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[data\]'"):
         read_table_task(describe(tmp_path, "x", data="rows.parquet"))
 
 

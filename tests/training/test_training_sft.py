@@ -225,7 +225,7 @@ def test_without_trl_the_extra_is_named():
         "try:\n    instruction_vectors.IVSFTTrainer\nexcept instruction_vectors.errors.IVError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert "pip install 'instruction-vectors[trl]'" in done.stdout, done.stderr
+    assert "pip install '.[trl]' in the repository's folder" in done.stdout, done.stderr
 
 
 def test_with_auto_chats_are_steered_by_the_vector_of_their_system_prompt(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from instruction_vectors.analysis.result import Diagnosis
-from instruction_vectors.errors import IVError
+from instruction_vectors.errors import IVError, install_extra
 from instruction_vectors.evaluation.abilities import FORMS
 from instruction_vectors.evaluation.knowledge import Estimate
 
@@ -19,7 +19,7 @@ def frames(diagnosis: Diagnosis) -> dict[str, Any]:
     try:
         import pandas  # type: ignore[import-untyped]
     except ImportError as error:
-        raise IVError("data frames need the data extra; run `pip install 'instruction-vectors[data]'`") from error
+        raise IVError(f"data frames need the data extra; run {install_extra('data')}") from error
     return {name: pandas.DataFrame(rows) for name, rows in _rows(diagnosis).items()}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.grid import check_names
-from instruction_vectors.errors import IVError
+from instruction_vectors.errors import IVError, install_extra
 
 
 def run_on_ray(
@@ -102,5 +102,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise IVError("a grid on Ray needs Ray: pip install 'instruction-vectors[ray]'") from error
+        raise IVError(f"a grid on Ray needs Ray: {install_extra('ray')}") from error
     return ray

@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from instruction_vectors.doctor.finding import Finding
+from instruction_vectors.errors import install_extra
 
 DISTRIBUTION = "instruction-vectors"
 _GROUPS = ("all", "dev", "docs")
@@ -72,7 +73,7 @@ def judge_extra(extra: str, have: dict[Requirement, str | None], pins: dict[str,
     """All packages of an extra together: none installed is fine, some or wrong ones are not."""
     name = f"extra {extra}"
     if not any(have.values()):
-        return Finding(name, "ok", f"not installed; wanted? pip install '{DISTRIBUTION}[{extra}]'")
+        return Finding(name, "ok", f"not installed; wanted? {install_extra(extra)}")
     each = [judge_package(r, number, pins.get(_plain(r.name))) for r, number in have.items()]
     bad = [finding for finding in each if finding.status == "problem"]
     odd = bad or [finding for finding in each if finding.status == "warning"]
@@ -80,7 +81,7 @@ def judge_extra(extra: str, have: dict[Requirement, str | None], pins: dict[str,
         return Finding(name, "ok", ", ".join(f"{finding.name} {finding.found}" for finding in each))
     found = ", ".join(f"{finding.name} {finding.found}" for finding in odd)
     # What an extra lacks stops only who uses it, so it never fails the whole.
-    return Finding(name, "warning", found, f"pip install '{DISTRIBUTION}[{extra}]'" if bad else odd[0].fix)
+    return Finding(name, "warning", found, install_extra(extra) if bad else odd[0].fix)
 
 
 def _plain(name: str) -> str:

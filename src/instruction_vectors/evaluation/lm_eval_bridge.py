@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.errors import DataError, IVError, install_extra
 from instruction_vectors.evaluation.generation import context_length, generate_tokens
 from instruction_vectors.evaluation.multiple_choice import fit_left
 from instruction_vectors.evaluation.scoring import TokenPair, score_tokens
@@ -28,7 +28,7 @@ try:
     from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]
 except ImportError as error:
-    raise IVError("lm-eval tasks need the lm-eval extra; run `pip install 'instruction-vectors[lm-eval]'`") from error
+    raise IVError(f"lm-eval tasks need the lm-eval extra; run {install_extra('lm-eval')}") from error
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.errors import DataError, IVError, install_extra
 
 _ORDERS = (1, 2, 3, 4)
 
@@ -75,5 +75,5 @@ def _tokenizer() -> Any:
     try:
         from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
     except ImportError as error:
-        raise IVError("SARI needs the data extra; run `pip install 'instruction-vectors[data]'`") from error
+        raise IVError(f"SARI needs the data extra; run {install_extra('data')}") from error
     return Tokenizer13a()

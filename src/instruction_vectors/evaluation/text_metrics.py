@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.errors import DataError, IVError, install_extra
 from instruction_vectors.evaluation.sari import sari
 
 Metric = Callable[[str, Sequence[str]], float]
@@ -122,4 +122,4 @@ def _library(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise IVError(f"this metric needs {package}; run `pip install 'instruction-vectors[data]'`") from error
+        raise IVError(f"this metric needs {package}; run {install_extra('data')}") from error

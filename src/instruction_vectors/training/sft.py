@@ -10,7 +10,7 @@ import torch
 from packaging.specifiers import SpecifierSet
 from torch import Tensor, nn
 
-from instruction_vectors.errors import IVError, TrainingError
+from instruction_vectors.errors import IVError, TrainingError, install_extra
 from instruction_vectors.training.guidance import IVGuidance
 from instruction_vectors.training.targets import Targets, model_inputs
 
@@ -28,7 +28,7 @@ try:
     import trl
     from trl import SFTTrainer
 except ImportError as error:
-    raise IVError("IVSFTTrainer needs the trl extra; run `pip install 'instruction-vectors[trl]'`") from error
+    raise IVError(f"IVSFTTrainer needs the trl extra; run {install_extra('trl')}") from error
 check_version(trl.__version__)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from instruction_vectors.errors import DataError
+from instruction_vectors.errors import DataError, install_extra
 from instruction_vectors.files import read_json_lines
 from instruction_vectors.tasks.readers.rows import MAX_CHARACTERS
 
@@ -83,4 +83,4 @@ def _extra(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise DataError(f"{module} is needed to read this: pip install 'instruction-vectors[data]'") from error
+        raise DataError(f"{module} is needed to read this: {install_extra('data')}") from error
