@@ -328,6 +328,14 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(tmp_path):
         trainer.train()
 
 
+def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
+    model = kit.adapted()
+    kit.trainer(model, tmp_path, ROWS)  # one process: nothing to say
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="2 processes were started but the Trainer sees only itself"):
+        kit.trainer(model, tmp_path, ROWS)
+
+
 def test_a_batch_without_labels_stops_training(tmp_path):
     model = kit.adapted()
     masked = [{"input_ids": [1, 4, 5], "labels": [-100] * 3}] * 4

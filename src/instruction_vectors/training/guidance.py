@@ -1,5 +1,6 @@
 """IV-guided training as a mixin over any `transformers.Trainer`."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -65,6 +66,7 @@ class IVGuidance:
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._refuse_lone_processes()
         self._refuse_other_losses()
         self.model_accepts_loss_kwargs = True
         self.data_collator: Any = KeepsNames(self.data_collator)
@@ -165,6 +167,15 @@ class IVGuidance:
         super()._set_signature_columns_if_needed()
         if "vector" not in self._signature_columns:
             self._signature_columns: list[str] = [*self._signature_columns, "vector"]
+
+    def _refuse_lone_processes(self) -> None:
+        """Several processes that do not know of each other would each train on all rows and overwrite the others' files."""
+        started, seen = int(os.environ.get("WORLD_SIZE", "1")), self.args.world_size  # type: ignore[attr-defined]
+        if started > 1 and seen == 1:
+            raise TrainingError(
+                f"{started} processes were started but the Trainer sees only itself, so each would train alone; check the "
+                "launcher's settings (on CPUs, start with torchrun and leave out accelerate's FSDP and DeepSpeed)"
+            )
 
     def _refuse_other_losses(self) -> None:
         args = self.args  # type: ignore[attr-defined]
