@@ -15,6 +15,7 @@ from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.targets import Targets
 from instruction_vectors.training.teacher import Teacher
+from instruction_vectors.training.trainers import IVTrainer
 from instruction_vectors.vectors.vector import InstructionVector
 
 OFF = IVGuidanceConfig(kl_weight=0.0, sign=0)
@@ -330,10 +331,12 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(tmp_path):
 
 def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
     model = kit.adapted()
-    kit.trainer(model, tmp_path, ROWS)  # one process: nothing to say
+    settings = kit.arguments(tmp_path)
+    assert settings.world_size == 1
+    IVTrainer(model=model, args=settings, train_dataset=ROWS)  # one process: nothing to say
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="2 processes were started but the Trainer sees only itself"):
-        kit.trainer(model, tmp_path, ROWS)
+        IVTrainer(model=model, args=settings, train_dataset=ROWS)
 
 
 def test_a_batch_without_labels_stops_training(tmp_path):
