@@ -339,6 +339,14 @@ def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypa
         IVTrainer(model=model, args=settings, train_dataset=ROWS)
 
 
+def test_a_teacher_is_refused_where_fsdp_shards_the_model(tmp_path):
+    model = kit.adapted()
+    trainer = kit.trainer(model, tmp_path, ROWS)
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(TrainingError, match="which FSDP does not gather"):
+        trainer._make_teacher(model)
+
+
 def test_a_batch_without_labels_stops_training(tmp_path):
     model = kit.adapted()
     masked = [{"input_ids": [1, 4, 5], "labels": [-100] * 3}] * 4

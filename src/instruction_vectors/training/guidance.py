@@ -216,7 +216,12 @@ class IVGuidance:
 
     def _make_teacher(self, model: nn.Module) -> Teacher:
         config = self.guidance
-        if config.teacher == "previous" and (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # type: ignore[attr-defined]
+        if self.is_fsdp_enabled:  # type: ignore[attr-defined]
+            raise TrainingError(
+                "the teacher runs parts of the model by themselves, which FSDP does not gather; use data parallel training "
+                "(torchrun, or accelerate's MULTI_GPU), or guide without a teacher (kl_weight=0, consistency_weight=0)"
+            )
+        if config.teacher == "previous" and self.is_deepspeed_enabled:  # type: ignore[attr-defined]
             raise TrainingError("teacher='previous' keeps a copy of the weights, which are sharded here; use teacher='original'")
         teaches, view = frozen(model, self.reference, config.teacher)
         steer = partial(self._steered, teaches, scale=config.teacher_scale)
