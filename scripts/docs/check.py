@@ -94,8 +94,12 @@ def outcomes(shown: list[Shown], folder: Path) -> Iterator[Outcome]:
             (folder / name).write_text(text, encoding="utf-8")
     if "IV_DATA_DIR" in os.environ and not (folder / "data").exists():
         (folder / "data").symlink_to(Path(os.environ["IV_DATA_DIR"]).resolve())
+    ran: set[str] = set()
     for each in shown:
-        outcome = run(each, folder)
+        above = each.name != "python" and each.text in ran
+        outcome = Outcome(each, "not run", note="ran above, the same command") if above else run(each, folder)
+        if outcome.state == "ok":
+            ran.add(each.text)
         print(f"{outcome.state:8}{outcome.seconds:6.1f} s  {each.where}: {each.name}", flush=True)
         yield outcome
 

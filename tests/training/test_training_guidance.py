@@ -8,6 +8,7 @@ import tiny
 import tiny_training as kit
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainerCallback
 
 from instruction_vectors.errors import TrainingError, VectorError
@@ -306,6 +307,29 @@ def test_full_fine_tuning_with_a_reference_is_taught_by_it(tmp_path):
     torch.testing.assert_close(said, want, rtol=0, atol=1e-5)
     trainer.train()
     assert all(torch.equal(original[name], weight) for name, weight in reference.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "how", [{"target_modules": ["q_proj", "lm_head"]}, {"modules_to_save": ["lm_head"]}], ids=["lora", "copy"]
+)
+def test_the_original_head_teaches_where_the_head_itself_trains(tmp_path, how):
+    torch.manual_seed(0)
+    settings = {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"} | how
+    model = get_peft_model(tiny.model("llama"), LoraConfig(**settings)).to(torch.float64)
+    with torch.no_grad():
+        for weight in (w for w in model.parameters() if w.requires_grad):
+            weight.add_(torch.randn_like(weight) * 0.3)
+    vector = kit.vector(model)
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=vector)
+    batch = kit.padded(ROWS)
+    targets = Targets.of(batch)
+    with torch.no_grad(), model.disable_adapter():
+        want = torch.cat([answer_logits(model, row, vector=vector)[:1] for row in ROWS])
+    with torch.no_grad():
+        trained = torch.cat([answer_logits(model, row, vector=vector)[:1] for row in ROWS])
+    assert (trained - want).abs().max() > 0.1
+    for _ in range(2):  # asked, then remembered
+        torch.testing.assert_close(trainer.teacher.logits(batch, targets, targets.answers), want, rtol=0, atol=1e-5)
 
 
 def test_full_fine_tuning_without_a_kl_needs_no_reference(tmp_path):

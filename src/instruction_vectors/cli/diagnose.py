@@ -47,7 +47,7 @@ def diagnose(
 
     \b
     Example:
-      iv diagnose --adapter runs/demo/adapters/sequential/3 --task antonym --task present-past --out runs/diagnosis
+      iv diagnose --adapter runs/guided --task country-capital --task singular-plural --last present-past --out runs/diagnosis
     """
     if (tuned is None) == (adapter is None):
         raise click.UsageError("give --tuned or --adapter, one of the two")

@@ -25,7 +25,7 @@ def effects(
 
     \b
     Example:
-      iv effects present-past --prompts 4 --out effects.json
+      iv effects present-past --prompts 2 --out effects.json
     """
     from instruction_vectors.tasks import load_task
 

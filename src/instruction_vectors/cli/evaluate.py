@@ -31,7 +31,7 @@ def evaluate(
 
     \b
     Example:
-      iv eval country-capital present-past --rows 20
+      iv eval country-capital present-past --rows 10
     """
     from instruction_vectors.evaluation.abilities import Probe, measure
     from instruction_vectors.tasks import load_task

@@ -6,13 +6,15 @@ It never changes, so what it says at a place depends on the tokens before that p
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor
 
 from instruction_vectors.models.anatomy import Anatomy, evaluating
@@ -62,7 +64,7 @@ class Teacher:
                 return self._forward(part)[rows, torch.searchsorted(part.columns, columns.contiguous())]
 
         hidden = self._memory.recall(keys, run).to(self.anatomy.device)
-        with self._view():
+        with nullcontext() if self._head_is_shared else self._view():
             return self.anatomy.logits(hidden[None])[0]
 
     @torch.no_grad()
@@ -97,6 +99,14 @@ class Teacher:
         """Equal for two teachers exactly when they say the same."""
         with self._view():
             return self._describe()
+
+    @cached_property
+    def _head_is_shared(self) -> bool:
+        """Whether nothing outside the layers trains or is adapted: then the head needs no view, which walks over all modules."""
+        inside = {module for layer in self.anatomy.layers for module in layer.modules()}
+        outside = [module for module in self.anatomy.causal_lm.modules() if module not in inside]
+        adapted = any(isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) for module in outside)
+        return not adapted and not any(weight.requires_grad for module in outside for weight in module.parameters(recurse=False))
 
     def keys(self) -> set[bytes]:
         """What is known: a key is of the tokens seen, the vector's name and its places."""
