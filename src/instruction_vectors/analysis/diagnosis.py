@@ -32,7 +32,7 @@ def diagnose(
     lm_eval: LmEval | None = None,
     plan: Plan | None = None,
 ) -> Diagnosis:
-    """Say what a fine-tune did to each task: intact, suppressed, lost, or inconclusive.
+    """Say what a fine-tune did to each task: intact, suppressed, lost, or inconclusive (after Jiang et al. 2406.12227).
 
     Args:
         base: a short name, folder, hub id or model; None where `tuned` is a PEFT model.

@@ -6,7 +6,7 @@ from instruction_vectors.training.guidance import IVGuidance
 
 
 class IVTrainer(IVGuidance, Trainer):
-    """`transformers.Trainer` with IV guidance: change the class name, pass `vector` and `guidance`.
+    """`transformers.Trainer` with IV guidance (Jiang et al. 2406.12227, §5): change the class name, pass `vector`, `guidance`.
 
     See `IVGuidance` for the three arguments it adds.
     """

@@ -37,6 +37,10 @@ def mean_head_outputs(
 
     Returns:
         Tensor `[layer, head, head_dim]`, float32 (float64 for a float64 model), on the CPU.
+
+    Raises:
+        DataError: no prompt, or one that tokenises to nothing.
+        AnatomyError: the model's heads cannot be found.
     """
     if not prompts:
         raise DataError("mean head outputs need at least one prompt")
@@ -68,7 +72,14 @@ def check_count(k: int, layers: int, heads: int) -> None:
 
 
 def top_heads(effects: Float[Tensor, "*prompt layer head"], k: int) -> tuple[Head, ...]:
-    """The k heads with the largest mean effect, largest first.
+    """The k heads with the largest mean effect, largest first: the set S of Todd et al. 2310.15213 (k = 10 for 7B).
+
+    Args:
+        effects: `[..., layer, head]`, in the units `causal_effects` was asked for; leading dimensions are averaged.
+        k: how many heads.
+
+    Returns:
+        `(layer, head)` pairs, numbered from 0.
 
     Raises:
         VectorError: k below 1 or above the number of heads.

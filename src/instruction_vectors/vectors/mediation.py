@@ -48,6 +48,8 @@ def causal_effects(
 ) -> Float[Tensor, "prompt layer head"]:
     """Change in the target's first-token probability when one head's output at the last prompt token is replaced.
 
+    The causal indirect effect of Todd et al. 2310.15213 (CE_{lj} in Jiang et al. 2502.11019, App. A), exact.
+
     Args:
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.

@@ -27,7 +27,7 @@ Head = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class InstructionVector:
-    """An instruction vector, immutable.
+    """An instruction vector θ_c = Σ_S W_O^{lj} h̄_{lj} (Todd et al. 2310.15213; Jiang et al. 2502.11019, App. A), immutable.
 
     Attributes:
         heads: the causal heads S as `(layer, head)`.
