@@ -68,11 +68,11 @@ def test_a_packed_tree_has_the_loss_and_the_gradients_of_the_padded_batch(name):
     check_equal(tiny.model("gpt2"), BATCHES[name], 1e-9)
 
 
-def test_long_rows_that_share_nothing_are_padded_with_the_same_loss_and_gradients():
+def test_long_rows_that_share_nothing_go_side_by_side_with_the_same_loss_and_gradients():
     rows = [row([1 + a, *(5 + (7 * a + i) % 20 for i in range(40))], [a + 1, a + 2]) for a in range(5)]
     model = tiny.model("gpt2")
     batch = TreeCollator(model)(rows)
-    assert batch["input_ids"].shape == (5, 43)
+    assert batch["input_ids"].shape == (5, 42)
     targets = Targets.of(batch)
     with head_at(anatomy_of(model), targets.places):
         loss = language_model_loss(model(**model_inputs(batch)).logits[0][targets.rows], targets.tokens)

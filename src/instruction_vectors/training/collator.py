@@ -1,4 +1,4 @@
-"""Rows to batches: padded, or as one prefix tree in which what rows share (an instruction, shots) is computed once.
+"""Rows to batches: padded, or as prefix trees in which what rows share (an instruction, shots) is computed once.
 
 Gradients of a packed tree equal those of the padded batch: a shared token's output feeds every row that continues it,
 and its gradient is the sum of theirs.
@@ -6,6 +6,7 @@ and its gradient is the sum of theirs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.forest import Forest
 from instruction_vectors.models.tokens import encode_pair
-from instruction_vectors.models.tree import TokenTree, packs
+from instruction_vectors.models.tree import packs
 from instruction_vectors.tasks.prompts import Prompt
 from instruction_vectors.training.targets import ALL_MASKED
 
@@ -38,10 +40,10 @@ def rows_of(
 
 @dataclass
 class TreeCollator:
-    """Packs the rows of a batch into one prefix tree, or pads them where that costs less or the model reads no trees.
+    """Packs the rows of a batch into prefix trees, or pads them where the model reads no trees.
 
-    A tree saves what rows share and every padding token, but its attention is among all its tokens: long rows that share
-    little are better padded. Loss and gradients are the same.
+    A tree saves what rows share and every padding token, but its attention is among all its tokens: rows that share little
+    go into several trees, each a row of the batch (`models.forest`). Loss and gradients are the same.
 
     The last input token of a row is shared only with rows that use the same vector, since that is where it goes in. A row
     may hold several answers, each a run of labels; the vector goes in before each.
@@ -53,36 +55,33 @@ class TreeCollator:
     model: nn.Module
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch with the fields `Targets.of` reads: one packed sequence, or a row a sample."""
+        """A batch with the fields `Targets.of` reads."""
         starts = [_starts(row) for row in rows]
         vectors = [row.get("vector", "") for row in rows]
+        anatomy = anatomy_of(self.model)
+        if not packs(anatomy):
+            return _padded(rows, anatomy.device)
         # The last answer token predicts nothing, so it is left out.
         sequences = [row["input_ids"][:-1] for row in rows]
-        tree = TokenTree.of(sequences, [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)])
-        anatomy = anatomy_of(self.model)
-        longest = max(len(sequence) for sequence in sequences)
-        padding = len(rows) * longest * (1 + longest / (6 * anatomy.hidden_size))
-        # A token attends to each token of its row at 1 / (6 hidden) of what its products with weights cost (12 hidden^2 a layer).
-        if not packs(anatomy) or len(tree) * (1 + len(tree) / (6 * anatomy.hidden_size)) > padding:
-            return _padded(rows, anatomy.device)
-        placed = list(zip(rows, tree.paths, starts, strict=True))
-        predicted = [(path[i - 1], row["input_ids"][i]) for row, path, _ in placed for i in _labelled(row)]
-        predicts = sorted({node for node, _ in predicted})
-        number = {node: i for i, node in enumerate(predicts)}
-        places = torch.zeros(1, len(tree), dtype=torch.bool)
-        places[0, predicts] = True
+        private = [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)]
+        forest = Forest.of(sequences, private, partial(_token_cost, anatomy.hidden_size))
+        placed = [(row, tree, path, where) for row, (tree, path), where in zip(rows, forest.places, starts, strict=True)]
+        predicted = [((tree, path[i - 1]), row["input_ids"][i]) for row, tree, path, _ in placed for i in _labelled(row)]
+        predicts = sorted({place for place, _ in predicted})
+        number = {place: i for i, place in enumerate(predicts)}
+        places = torch.zeros(len(forest.trees), forest.width, dtype=torch.bool)
+        places[tuple(torch.tensor(predicts).T)] = True
         answer_starts: dict[str, torch.Tensor] = {}
-        for vector, path, where in zip(vectors, tree.paths, starts, strict=True):
-            answer_starts.setdefault(vector, torch.zeros_like(places))[0, [path[start] for start in where]] = True
+        for vector, (_, tree, path, where) in zip(vectors, placed, strict=True):
+            answer_starts.setdefault(vector, torch.zeros_like(places))[tree, [path[start] for start in where]] = True
         labels = torch.tensor([token for _, token in predicted])
-        batch = tree.model_inputs(anatomy)
-        return batch | {
+        return forest.model_inputs(anatomy) | {
             "target_places": places,
-            "target_rows": torch.tensor([number[node] for node, _ in predicted]),
+            "target_rows": torch.tensor([number[place] for place, _ in predicted]),
             "labels": labels,
             # The Trainer counts labels itself; under this name it does not take the first for one that nothing predicts.
             "shift_labels": labels,
-            "answer_places": torch.tensor([number[path[i]] for _, path, where in placed for i in where]),
+            "answer_places": torch.tensor([number[tree, path[i]] for _, tree, path, where in placed for i in where]),
             "answer_starts": answer_starts,
         }
 
@@ -106,6 +105,15 @@ class KeepsNames:
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+
+def _token_cost(hidden: int, width: int) -> float:
+    """Multiplications a token takes in a row of `width`, forward and backward, in those of its products with weights.
+
+    A layer's weights are about 12 hidden^2, multiplied forward and, being frozen under an adapter, once backward. Attention
+    is 2 hidden for each token of the row forward, and backward, where a fused kernel computes it anew, 2.5 times that.
+    """
+    return 1 + 3.5 * 2 * width / (2 * 12 * hidden)
 
 
 def _padded(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:
