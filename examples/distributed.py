@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, get_peft_model
 from transformers import TrainingArguments
 
@@ -22,11 +23,18 @@ name, steps = [*sys.argv[1:], *("smollm2-135m-instruct", "-1")[len(sys.argv) - 1
 model, tokenizer = load(name, device="cpu")  # the Trainer moves it to this process's own device
 rows, _ = encode_rows(tokenizer, read_rows(Path(__file__).parent / "rows.jsonl"), max_length=512)
 adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+on_cpu = not torch.accelerator.is_available()
 
 trainer = IVTrainer(
     model=adapted,
     args=TrainingArguments(
-        "runs/distributed", max_steps=int(steps), learning_rate=3e-4, save_strategy="no", report_to=[], logging_steps=2
+        "runs/distributed",
+        max_steps=int(steps),
+        learning_rate=3e-4,
+        save_strategy="no",
+        report_to=[],
+        logging_steps=2,
+        use_cpu=on_cpu,
     ),
     train_dataset=rows,
     data_collator=TreeCollator(adapted),

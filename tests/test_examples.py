@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import tiny_world
+import torch
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 
+from instruction_vectors import InstructionVector
+from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.training.recipe import Recipe
 from instruction_vectors.training.rows import read_rows
 
@@ -16,10 +21,10 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def run(folder, *command):
-    model = tiny_world.save(folder / "model")
+def run(folder, *command, family="llama", vector=()):
+    model = tiny_world.save(folder / "model", family)
     return subprocess.run(
-        [sys.executable, *command, model, "2"],
+        [sys.executable, *command, model, *vector, "2"],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -46,6 +51,29 @@ def test_the_distributed_example_runs_on_two_processes_and_refuses_one(tmp_path)
     done = run(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "distributed" / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_the_large_example_runs_on_two_processes_with_models_of_the_same_shape(tmp_path, family):
+    causal_lm = tiny.model(family)
+    means = torch.randn(tiny.LAYERS, tiny.HEADS, anatomy_of(causal_lm).head_dim)
+    InstructionVector.from_means(causal_lm, means, ((0, 1), (2, 2))).save_pretrained(tmp_path / "vector")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(EXAMPLES / "large.py")]
+    done = run(tmp_path, *command, family=family, vector=[str(tmp_path / "vector")])
+    assert done.returncode == 0, done.stderr
+    assert "'loss'" in done.stdout
+    assert (tmp_path / "runs" / "large" / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["distributed", "fsdp2", "zero2", "zero3"])
+def test_accelerate_reads_the_configs(name):
+    path = EXAMPLES / f"{name}.yaml"
+    config = load_config_from_file(str(path))  # refuses names it does not know
+    assert config.distributed_type == {"distributed": "MULTI_GPU", "fsdp2": "FSDP"}.get(name, "DEEPSPEED")
+    assert config.fsdp_config.get("fsdp_version", 2) == 2
+    assert config.deepspeed_config.get("zero_stage", 2) == (3 if name == "zero3" else 2)
+    assert f"`{path.name}`" in (EXAMPLES / "README.md").read_text()
 
 
 def test_scripts_are_short_and_settings_and_rows_are_good():

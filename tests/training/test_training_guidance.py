@@ -363,11 +363,11 @@ def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypa
         IVTrainer(model=model, args=settings, train_dataset=ROWS)
 
 
-def test_a_teacher_is_refused_where_fsdp_shards_the_model(tmp_path):
+def test_a_teacher_is_refused_where_fsdp_1_shards_the_model(tmp_path):
     model = kit.adapted()
     trainer = kit.trainer(model, tmp_path, ROWS)
     trainer.is_fsdp_enabled = True
-    with pytest.raises(TrainingError, match="which FSDP does not gather"):
+    with pytest.raises(TrainingError, match="which FSDP 1 does not gather"):
         trainer._make_teacher(model)
 
 

@@ -14,6 +14,7 @@ from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.tasks import load_task
 from instruction_vectors.training.grouped import vectors_by_name
 from instruction_vectors.training.naming import UNIVERSAL, vector_names
+from instruction_vectors.training.sharding import refuse_parts
 from instruction_vectors.training.views import original
 from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, top_heads
 from instruction_vectors.vectors.vector import Head, InstructionVector
@@ -114,7 +115,4 @@ def _check(model: nn.Module, tokenizer: Any, rows: Any) -> None:
         )
     if tokenizer is None:
         raise TrainingError("vector='auto' needs the tokenizer to find the heads with: pass `processing_class` to the trainer")
-    if any(weight.is_meta or not weight.numel() for weight in model.parameters()):
-        raise TrainingError(
-            "vector='auto' needs whole weights, which are sharded here; make the vectors beforehand (vectors_by_name)"
-        )
+    refuse_parts(model, "vector='auto'")

@@ -54,6 +54,10 @@ class TreeCollator:
 
     model: nn.Module
 
+    def __post_init__(self) -> None:
+        # Tried out now: later the weights may lie with several processes, or this in a worker of a data loader.
+        packs(anatomy_of(self.model))
+
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch with the fields `Targets.of` reads."""
         starts = [_starts(row) for row in rows]

@@ -21,6 +21,7 @@ from instruction_vectors.training.keeping import TeacherKeeper, load_beside, tea
 from instruction_vectors.training.objectives import language_model_loss
 from instruction_vectors.training.penalties import Said
 from instruction_vectors.training.schedule import scale_at
+from instruction_vectors.training.sharding import refuse_parts
 from instruction_vectors.training.shelf import TeacherShelf
 from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.teacher import Teacher
@@ -174,7 +175,7 @@ class IVGuidance:
         if started > 1 and seen == 1:
             raise TrainingError(
                 f"{started} processes were started but the Trainer sees only itself, so each would train alone; check the "
-                "launcher's settings (on CPUs, start with torchrun and leave out accelerate's FSDP and DeepSpeed)"
+                "launcher's settings (on CPUs: use_cpu=True, torchrun, and neither FSDP nor DeepSpeed)"
             )
 
     def _refuse_other_losses(self) -> None:
@@ -216,16 +217,20 @@ class IVGuidance:
 
     def _make_teacher(self, model: nn.Module) -> Teacher:
         config = self.guidance
-        if self.is_fsdp_enabled:  # type: ignore[attr-defined]
+        shards = self.is_fsdp_enabled or self.is_deepspeed_enabled  # type: ignore[attr-defined]
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:  # type: ignore[attr-defined]
             raise TrainingError(
-                "the teacher runs parts of the model by themselves, which FSDP does not gather; use data parallel training "
-                "(torchrun, or accelerate's MULTI_GPU), or guide without a teacher (kl_weight=0, consistency_weight=0)"
+                "the teacher runs parts of the model by themselves, which FSDP 1 does not gather; set fsdp_version: 2"
             )
-        if config.teacher == "previous" and self.is_deepspeed_enabled:  # type: ignore[attr-defined]
+        if shards and config.teacher == "previous":
             raise TrainingError("teacher='previous' keeps a copy of the weights, which are sharded here; use teacher='original'")
         teaches, view = frozen(model, self.reference, config.teacher)
         steer = partial(self._steered, teaches, scale=config.teacher_scale)
-        return Teacher(anatomy_of(teaches), view, steer, partial(teacher_identity, teaches, self.vectors, config))
+        teacher = Teacher(anatomy_of(teaches), view, steer, partial(teacher_identity, teaches, self.vectors, config))
+        if shards:
+            refuse_parts(teaches, "the teacher")
+            teacher.fingerprint  # noqa: B018 (kept from now on: later no process has all weights)
+        return teacher
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train, or go on from a checkpoint with what the teacher said before."""

@@ -18,7 +18,7 @@ _FILE = "teacher-{}.safetensors"
 
 
 class TeacherKeeper(TrainerCallback):
-    """Writes a file beside every checkpoint; each process keeps what it asked for."""
+    """Writes a file beside every checkpoint; processes know the same, so the one that saves writes it."""
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
@@ -26,7 +26,7 @@ class TeacherKeeper(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Into the folder that was just written."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if folder.is_dir():
+        if args.should_save and folder.is_dir():
             self.teacher.save(folder / _FILE.format(args.process_index))
 
 

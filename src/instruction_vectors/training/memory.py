@@ -1,7 +1,7 @@
 """What has been computed once: tensors by key, in memory and in a file."""
 
 import logging
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from instruction_vectors.files import write_atomic
+from instruction_vectors.training.processes import everyones
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,23 @@ class Memory:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def recall(self, keys: Sequence[bytes], compute: Callable[[], Tensor]) -> Tensor:
-        """The rows of the keys; if any is unknown `compute` gives them all, and those that were unknown are kept."""
-        if any(key not in self._rows for key in keys):
-            for key, row in zip(keys, compute(), strict=True):
-                self._rows.setdefault(key, row.cpu())
-        return torch.stack([self._rows[key] for key in keys])
+    def recall(self, keys: Sequence[bytes], compute: Callable[[], Iterable[Tensor]], *, alike: bool = False) -> list[Tensor]:
+        """The rows of the keys; if any is unknown `compute` gives them all, and those that were unknown are kept.
+
+        Processes of one run tell each other what is new, so a row is computed by one of them; all must ask as often.
+
+        Args:
+            keys: of the rows.
+            compute: gives a row for each key.
+            alike: if one process computes, all do: where weights are sharded none can run the model alone.
+        """
+        unknown = any(key not in self._rows for key in keys)
+        if any(everyones(unknown)):
+            new = {key: row.cpu() for key, row in zip(keys, compute(), strict=True)} if unknown or alike else {}
+            for told in everyones(new):
+                for key, row in told.items():
+                    self._rows.setdefault(key, row)
+        return [self._rows[key] for key in keys]
 
     def keys(self) -> set[bytes]:
         """What is known."""

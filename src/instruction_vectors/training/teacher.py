@@ -5,9 +5,10 @@ It never changes, so what it says at a place depends on the tokens before that p
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from instruction_vectors.models.anatomy import Anatomy, evaluating
 from instruction_vectors.training.consistency import heads_read
 from instruction_vectors.training.memory import Memory
+from instruction_vectors.training.sharding import sharded
 from instruction_vectors.training.targets import Targets, samples_of
 from instruction_vectors.training.visible import Part, visible
 from instruction_vectors.vectors.vector import Head
@@ -60,10 +62,10 @@ class Teacher:
         def run() -> Tensor:
             asked = torch.zeros_like(targets.places).index_put_((rows, columns), torch.tensor(True, device=rows.device))
             part = Part.seen_by(batch, asked)
-            with self._steer({name: part.of(where) for name, where in targets.starts.items()}):
+            with self._frozen(), self._steer({name: part.of(where) for name, where in targets.starts.items()}):
                 return self._forward(part)[rows, torch.searchsorted(part.columns, columns.contiguous())]
 
-        hidden = self._memory.recall(keys, run).to(self.anatomy.device)
+        hidden = torch.stack(self._recall(keys, run)).to(self.anatomy.device)
         with nullcontext() if self._head_is_shared else self._view():
             return self.anatomy.logits(hidden[None])[0]
 
@@ -72,19 +74,23 @@ class Teacher:
         self, batch: Mapping[str, Any], targets: Targets, heads: Mapping[str, Sequence[Head]]
     ) -> dict[str, Float[Tensor, "answer head head_dim"]]:
         """Outputs of each vector's heads where it goes in, in the teacher without any vector."""
-        found = {}
-        for name, where in targets.starts.items():
-            rows, columns = where.nonzero().T
-            keys = [_key(f"heads {tuple(heads[name])}", *seen) for seen in _seen(batch, {}, rows, columns)]
+        keys = {
+            name: [_key(f"heads {tuple(heads[name])}", *seen) for seen in _seen(batch, {}, *where.nonzero().T)]
+            for name, where in targets.starts.items()
+        }
 
-            def run(where: Tensor = where, mine: Sequence[Head] = heads[name]) -> Tensor:
-                part = Part.seen_by(batch, where)
-                with heads_read(self.anatomy, mine, part.of(where)) as read:
-                    self._forward(part)
-                return read()
+        def run() -> Iterator[Tensor]:
+            part = Part.seen_by(batch, torch.stack(list(targets.starts.values())).any(0))
+            with self._frozen(), ExitStack() as stack:
+                reads = [
+                    stack.enter_context(heads_read(self.anatomy, heads[name], part.of(where)))
+                    for name, where in targets.starts.items()
+                ]
+                self._forward(part)
+            return chain.from_iterable(read() for read in reads)
 
-            found[name] = self._memory.recall(keys, run).to(self.anatomy.device)
-        return found
+        rows = iter(self._recall(list(chain.from_iterable(keys.values())), run))
+        return {name: torch.stack(list(islice(rows, len(mine)))).to(self.anatomy.device) for name, mine in keys.items()}
 
     def save(self, path: Path, but: Set[bytes] = frozenset()) -> None:
         """Keep in a file what is known, but for some keys."""
@@ -102,20 +108,29 @@ class Teacher:
 
     @cached_property
     def _head_is_shared(self) -> bool:
-        """Whether nothing outside the layers trains or is adapted: then the head needs no view, which walks over all modules."""
+        """Whether nothing outside the layers trains, is adapted or sharded: then the head needs no view, a walk over modules."""
         inside = {module for layer in self.anatomy.layers for module in layer.modules()}
         outside = [module for module in self.anatomy.causal_lm.modules() if module not in inside]
         adapted = any(isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) for module in outside)
-        return not adapted and not any(weight.requires_grad for module in outside for weight in module.parameters(recurse=False))
+        trained = any(weight.requires_grad for module in outside for weight in module.parameters(recurse=False))
+        return not adapted and not trained and not sharded(self.anatomy.causal_lm)
 
     def keys(self) -> set[bytes]:
         """What is known: a key is of the tokens seen, the vector's name and its places."""
         return self._memory.keys()
 
+    def _recall(self, keys: Sequence[bytes], run: Callable[[], Iterable[Tensor]]) -> list[Tensor]:
+        return self._memory.recall(keys, run, alike=sharded(self.anatomy.causal_lm))
+
     def _forward(self, part: Part) -> Float[Tensor, "batch kept hidden"]:
         self.forwards += 1
+        return self.anatomy.backbone(**part.inputs)[0]
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Entered before hooks are set: a model that is sharded has to run once by itself (`sharding.gathered`)."""
         with evaluating(self.anatomy.causal_lm), self._view():
-            return self.anatomy.backbone(**part.inputs)[0]
+            yield
 
 
 def _key(kind: str, name: str, edited: tuple[int, ...], tokens: bytes) -> bytes:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from instruction_vectors.errors import TrainingError
+from instruction_vectors.training.sharding import gathered
 
 View = Callable[[], AbstractContextManager[Any]]
 
@@ -21,7 +22,7 @@ def original(model: Any) -> Iterator[None]:
     """
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        with model.disable_adapter():
+        with gathered(model), model.disable_adapter():
             yield
     finally:
         for parameter, flag in trained:
