@@ -23,8 +23,7 @@ name, steps = [*sys.argv[1:], *("smollm2-135m-instruct", "-1")[len(sys.argv) - 1
 model, tokenizer = load(name, device="cpu")  # the Trainer moves it to this process's own device
 rows, _ = encode_rows(tokenizer, read_rows(Path(__file__).parent / "rows.jsonl"), max_length=512)
 adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-on_cpu = not torch.accelerator.is_available()
-
+cpu = not torch.accelerator.is_available()
 trainer = IVTrainer(
     model=adapted,
     args=TrainingArguments(
@@ -34,7 +33,7 @@ trainer = IVTrainer(
         save_strategy="no",
         report_to=[],
         logging_steps=2,
-        use_cpu=on_cpu,
+        use_cpu=cpu,
     ),
     train_dataset=rows,
     data_collator=TreeCollator(adapted),

@@ -25,12 +25,11 @@ name, folder, steps = [*sys.argv[1:], "-1"][:3]
 model, tokenizer = load(name, device="cpu")  # before the TrainingArguments, which may shard what is loaded after them
 rows, _ = encode_rows(tokenizer, read_rows(Path(__file__).parent / "rows.jsonl"), max_length=512)
 adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-on_cpu = not torch.accelerator.is_available()
-
+cpu = not torch.accelerator.is_available()
 trainer = IVTrainer(
     model=adapted,
     args=TrainingArguments(
-        "runs/large", max_steps=int(steps), learning_rate=1e-4, save_strategy="no", report_to=[], logging_steps=2, use_cpu=on_cpu
+        "runs/large", max_steps=int(steps), learning_rate=1e-4, save_strategy="no", report_to=[], logging_steps=2, use_cpu=cpu
     ),
     train_dataset=rows,
     data_collator=TreeCollator(adapted),
