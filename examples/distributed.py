@@ -27,13 +27,7 @@ cpu = not torch.accelerator.is_available()
 trainer = IVTrainer(
     model=adapted,
     args=TrainingArguments(
-        "runs/distributed",
-        max_steps=int(steps),
-        learning_rate=3e-4,
-        save_strategy="no",
-        report_to=[],
-        logging_steps=2,
-        use_cpu=cpu,
+        "runs/distributed", max_steps=int(steps), learning_rate=3e-4, save_strategy="no", logging_steps=2, use_cpu=cpu
     ),
     train_dataset=rows,
     data_collator=TreeCollator(adapted),
