@@ -28,7 +28,7 @@ from instruction_vectors import InstructionVector, IVTrainer, causal_effects, lo
 from instruction_vectors.tasks import load_task
 from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.training.collator import TreeCollator, rows_of
-from instruction_vectors.vectors.extraction import top_heads
+from instruction_vectors.vectors.choosing import top_heads
 
 LIMITS = {"effects": 1e-4, "steered_logits": 1e-2, "guided_losses": 1e-3}
 """In float32; matrix products on some devices round to fewer bits by default (TF32), which is switched off here."""

@@ -16,7 +16,7 @@ _WHERE = {
     "benchmark_names": "tasks",
     "mean_head_outputs": "vectors.extraction",
     "causal_effects": "vectors.mediation",
-    "top_heads": "vectors.extraction",
+    "top_heads": "vectors.choosing",
     "extract": "vectors.extraction",
     "InstructionVector": "vectors.vector",
     "IVGuidance": "training.guidance",

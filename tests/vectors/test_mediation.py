@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from instruction_vectors import causal_effects, mean_head_outputs
-from instruction_vectors.errors import DataError, HookError
+from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
-from instruction_vectors.vectors.mediation import _sweep
+from instruction_vectors.vectors.mediation import _sweep, all_heads
 from instruction_vectors.vectors.mediation_slow import whole_forwards
 
 EXACT = {"falcon", "falcon-alibi", "gpt2", "gpt-oss", "mpt", "bloom"}
@@ -72,10 +72,11 @@ def test_the_sweep_itself_equals_whole_forwards_row_by_row(family, tok):
     causal_lm = tiny.shared(family)
     anatomy = anatomy_of(causal_lm)
     ids = [tok(prompt)["input_ids"] for prompt in tiny.PROMPTS]
-    rows = range(1 + tiny.LAYERS * tiny.HEADS)
-    swept = _sweep(anatomy, ids, [9, 10, 11], tiny.means(family), "replace")
+    heads = all_heads(anatomy)
+    sets = [(), *((head,) for head in heads)]
+    swept = _sweep(anatomy, ids, [9, 10, 11], tiny.means(family), "replace", heads)
     for number, answer in enumerate([9, 10, 11]):
-        whole = whole_forwards(anatomy, ids[number], answer, tiny.means(family), "replace", rows, tokens_at_once=20)
+        whole = whole_forwards(anatomy, ids[number], answer, tiny.means(family), "replace", sets, tokens_at_once=20)
         torch.testing.assert_close(swept[number], whole, atol=1e-5, rtol=1e-5)
 
 
@@ -199,3 +200,21 @@ def test_the_real_models_effects_are_those_of_one_forward_a_head(real):
     assert measured.sum() >= 2 * 11
     assert expected[measured].abs().max() > 1e-3
     torch.testing.assert_close(found[measured].double(), expected[measured], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "mixtral", "bloom"])
+def test_a_few_heads_have_the_effects_they_have_among_all(family, tok):
+    causal_lm, means = tiny.shared(family), tiny.means(family)
+    measure = {"measure": "log_probability"}
+    everything = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, **measure)
+    few = [(2, 3), (0, 1), (2, 0), (0, 1)]
+    for options in ({}, {"batch_size": 3}):
+        found = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, heads=few, **measure, **options)
+        measured = ~found.isnan()
+        assert [tuple(head) for head in measured[0].nonzero().tolist()] == sorted(set(few))
+        assert gap(found[measured], everything[measured]) < 1e-5
+
+
+def test_heads_that_do_not_exist_are_not_measured(tok):
+    with pytest.raises(VectorError, match=r"head \(3, 0\) does not exist"):
+        causal_effects(tiny.shared("llama"), tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"), heads=[(3, 0)])

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from instruction_vectors.evaluation.statistics import bootstrap_interval
-from instruction_vectors.vectors.extraction import top_heads
+from instruction_vectors.vectors.choosing import top_heads
 
 
 def strongest(effects: Sequence[Float[Tensor, "_ layer head"]], k: int, *, seed: int = 0) -> list[dict[str, Any]]:

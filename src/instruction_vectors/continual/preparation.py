@@ -17,7 +17,8 @@ from instruction_vectors.progress import track
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import Template
 from instruction_vectors.tasks.task import Task
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance, top_heads
+from instruction_vectors.vectors.choosing import top_heads
+from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance
 from instruction_vectors.vectors.vector import InstructionVector
 
 Stage = dict[str, dict[str, Any]]

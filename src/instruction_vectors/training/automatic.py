@@ -16,7 +16,8 @@ from instruction_vectors.training.grouped import vectors_by_name
 from instruction_vectors.training.naming import UNIVERSAL, vector_names
 from instruction_vectors.training.sharding import refuse_parts
 from instruction_vectors.training.views import original
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, top_heads
+from instruction_vectors.vectors.choosing import top_heads
+from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
 TASKS = ("antonym", "country-capital", "present-past", "object-v-concept-3")

@@ -16,7 +16,9 @@ from instruction_vectors.models.tokens import encode
 from instruction_vectors.models.tree import TokenTree, chunks
 from instruction_vectors.tasks.prompts import PLAIN, Template, check_answers, counterfactual, draw_shots, instructed
 from instruction_vectors.tasks.task import Task
+from instruction_vectors.vectors.choosing import check_count, top_heads
 from instruction_vectors.vectors.mediation import causal_effects
+from instruction_vectors.vectors.screening import estimated_effects
 from instruction_vectors.vectors.vector import Head, InstructionVector
 from instruction_vectors.version import __version__
 
@@ -61,35 +63,6 @@ def mean_head_outputs(
     return (total / len(ids)).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
 
 
-def check_count(k: int, layers: int, heads: int) -> None:
-    """Complain of a number of heads that the model does not have, before anything is computed.
-
-    Raises:
-        VectorError: k below 1 or above layers × heads.
-    """
-    if not 1 <= k <= layers * heads:
-        raise VectorError(f"{k} heads were asked for, but the model has {layers * heads} ({layers} layers × {heads})")
-
-
-def top_heads(effects: Float[Tensor, "*prompt layer head"], k: int) -> tuple[Head, ...]:
-    """The k heads with the largest mean effect, largest first: the set S of Todd et al. 2310.15213 (k = 10 for 7B).
-
-    Args:
-        effects: `[..., layer, head]`, in the units `causal_effects` was asked for; leading dimensions are averaged.
-        k: how many heads.
-
-    Returns:
-        `(layer, head)` pairs, numbered from 0.
-
-    Raises:
-        VectorError: k below 1 or above the number of heads.
-    """
-    mean = effects.reshape(-1, *effects.shape[-2:]).mean(0)
-    check_count(k, *mean.shape)
-    order = mean.flatten().argsort(descending=True, stable=True)[:k].tolist()
-    return tuple((i // mean.shape[1], i % mean.shape[1]) for i in order)
-
-
 def demonstrations(
     task: Task, *, prompts: int, shots: int, contexts: int | None = None, template: Template = PLAIN, seed: int = 0
 ) -> list[tuple[str, str]]:
@@ -114,6 +87,16 @@ def demonstrations(
     return built
 
 
+def counterfactuals(task: Task, *, prompts: int, shots: int, template: Template = PLAIN, seed: int = 0) -> list[tuple[str, str]]:
+    """Prompts whose shots have shuffled answers and no instruction, with the right answers' text (Todd et al. 2310.15213)."""
+    built = []
+    for number, query in enumerate(draw_shots(task, prompts, seed=f"effects/{seed}")):
+        context = draw_shots(task, shots, exclude=query, seed=f"effects/{seed}/{number}")
+        prompt = counterfactual(task, query, shots=context, template=template, seed=seed)
+        built.append((prompt.text, prompt.target))
+    return built
+
+
 def head_effects(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -122,16 +105,20 @@ def head_effects(
     *,
     prompts: int = 8,
     shots: int = 5,
+    screen: int | None = None,
     template: Template = PLAIN,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Float[Tensor, "prompt layer head"]:
-    """Causal effects of all heads on a task's counterfactual prompts."""
-    built = []
-    for number, query in enumerate(draw_shots(task, prompts, seed=f"effects/{seed}")):
-        context = draw_shots(task, shots, exclude=query, seed=f"effects/{seed}/{number}")
-        built.append(counterfactual(task, query, shots=context, template=template, seed=seed))
-    return causal_effects(model, tokenizer, [p.text for p in built], [p.target for p in built], mean_heads, progress=progress)
+    """Causal effects of all heads on a task's counterfactual prompts.
+
+    With `screen`, of so many heads only, those with the largest first-order estimates on the same prompts (`screening`);
+    the others are NaN.
+    """
+    built = counterfactuals(task, prompts=prompts, shots=shots, template=template, seed=seed)
+    texts, answers = [text for text, _ in built], [answer for _, answer in built]
+    heads = None if screen is None else top_heads(estimated_effects(model, tokenizer, texts, answers, mean_heads), screen)
+    return causal_effects(model, tokenizer, texts, answers, mean_heads, heads=heads, progress=progress)
 
 
 def extract(
@@ -145,6 +132,7 @@ def extract(
     shots: int = 5,
     contexts: int | None = None,
     effect_prompts: int = 8,
+    screen: int | None = None,
     layer: int | None = None,
     template: Template = PLAIN,
     seed: int = 0,
@@ -162,24 +150,38 @@ def extract(
         shots: shots a prompt, n (10 in Jiang et al. 2502.11019; fewer fit small models).
         contexts: how many different sets of shots the prompts share (see `demonstrations`).
         effect_prompts: counterfactual prompts to find the heads on.
+        screen: measure only so many heads, those with the largest first-order estimates (`screening`); all by default.
         layer: where a summed intervention would go.
         template: the layout of prompts.
         seed: what every draw depends on.
         progress: called with the number of counterfactual prompts done.
 
     Raises:
-        VectorError: k larger than the number of heads, or a head that does not exist.
+        VectorError: k or `screen` larger than the number of heads, k larger than `screen`, or a head that does not exist.
         DataError: an answer that tokenises to nothing, with its row.
     """
     anatomy = anatomy_of(model)
     if heads is None:
         check_count(k, anatomy.n_layers, anatomy.n_heads)
+        if screen is not None:
+            check_count(screen, anatomy.n_layers, anatomy.n_heads)
+            if screen < k:
+                raise VectorError(f"a shortlist of {screen} heads cannot hold the {k} that are wanted")
     check_answers(tokenizer, task, template)
     built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, template=template, seed=seed)
     means = mean_head_outputs(model, tokenizer, [text for text, _ in built])
     if heads is None:
         effects = head_effects(
-            model, tokenizer, task, means, prompts=effect_prompts, shots=shots, template=template, seed=seed, progress=progress
+            model,
+            tokenizer,
+            task,
+            means,
+            prompts=effect_prompts,
+            shots=shots,
+            screen=screen,
+            template=template,
+            seed=seed,
+            progress=progress,
         )
         heads = top_heads(effects, k)
     metadata = provenance(model, model_fingerprint(model), task, template=template, prompts=len(built), shots=shots, seed=seed)

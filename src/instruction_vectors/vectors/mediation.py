@@ -27,6 +27,7 @@ from instruction_vectors.models.prefix import prefill
 from instruction_vectors.models.tokens import encode, encode_pair, pad
 from instruction_vectors.models.tree import attention_mask
 from instruction_vectors.vectors.mediation_slow import Patch, log_probability, whole_forwards
+from instruction_vectors.vectors.vector import Head, check_heads
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def causal_effects(
     *,
     measure: Measure = "probability",
     patch: Patch = "replace",
+    heads: Sequence[Head] | None = None,
     batch_size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "prompt layer head"]:
@@ -58,14 +60,17 @@ def causal_effects(
         mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction (`mean_head_outputs`).
         measure: a difference of probabilities (the papers') or of log-probabilities.
         patch: replace the head's output (the papers') or add to it.
+        heads: the heads to measure, such as a shortlist of `screening`; all by default. The cost falls with their number.
         batch_size: prompts swept together; memory grows with it, results do not change.
         progress: called with the number of prompts finished after each batch.
 
     Returns:
-        Tensor `[prompt, layer, head]` on the CPU, in the units of `measure`; float32 (float64 for a float64 model).
+        Tensor `[prompt, layer, head]` on the CPU, in the units of `measure`; float32 (float64 for a float64 model). NaN for
+        heads that were not asked for.
 
     Raises:
         DataError: an empty list, or an answer that tokenises to nothing.
+        VectorError: a head that does not exist.
         HookError: the sweep's hooks did not run at every layer.
     """
     anatomy = anatomy_of(model)
@@ -77,18 +82,22 @@ def causal_effects(
     answers = [encode_pair(tokenizer, p, t)[1][0] for p, t in zip(prompts, targets, strict=True)]
     ids = [encode(tokenizer, p) for p in prompts]
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
+    asked = sorted(set(all_heads(anatomy) if heads is None else heads))
+    check_heads(asked, anatomy)
     effects = []
     with evaluating(anatomy.causal_lm):
         for start in range(0, len(ids), batch_size):
             batch = slice(start, start + batch_size)
-            scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch)
+            scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch, asked)
             scores = scores.exp() if measure == "probability" else scores
-            effects.append((scores[:, 1:] - scores[:, :1]).unflatten(1, expected[:2]).cpu())
+            effects.append((scores[:, 1:] - scores[:, :1]).cpu())
             if progress:
                 progress(min(start + batch_size, len(ids)))
-    result = torch.cat(effects)
-    if not torch.isfinite(result).all():
+    found = torch.cat(effects)
+    if not torch.isfinite(found).all():
         raise HookError("effects are not finite: the model produced NaN or infinite activations on these prompts")
+    result = found.new_full((len(ids), *expected[:2]), float("nan"))
+    result[:, *torch.tensor(asked).T] = found
     return result
 
 
@@ -98,16 +107,16 @@ _NEVER = float("inf")
 
 
 def _scores(
-    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch
+    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch, asked: Sequence[Head]
 ) -> Float[Tensor, "prompt row"]:
     """The sweep's log-probabilities if it fits the model, else those of whole forwards."""
     checked = _CHECKED.get(anatomy, 0)
     if checked is not _NEVER:
         try:
-            swept = _sweep(anatomy, ids, answers, mean_heads, patch)
+            swept = _sweep(anatomy, ids, answers, mean_heads, patch, asked)
             longest = max(range(len(ids)), key=lambda i: len(ids[i]))
             if len(ids[longest]) > checked:
-                _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch)
+                _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch, asked)
                 _CHECKED[anatomy] = len(ids[longest])
             return swept
         except (HookError, torch.OutOfMemoryError):
@@ -119,25 +128,28 @@ def _scores(
                 error,
             )
             _CHECKED[anatomy] = _NEVER
-    rows = range(1 + anatomy.n_layers * anatomy.n_heads)
-    each = [whole_forwards(anatomy, one, answer, mean_heads, patch, rows) for one, answer in zip(ids, answers, strict=True)]
+    sets = [(), *((head,) for head in asked)]
+    each = [whole_forwards(anatomy, one, answer, mean_heads, patch, sets) for one, answer in zip(ids, answers, strict=True)]
     return torch.stack(each)
 
 
-def _compare(anatomy: Anatomy, swept: Tensor, ids: list[int], answer: int, mean_heads: Tensor, patch: Patch) -> None:
-    """Raise ModelError unless the clean row and one that goes through all layers equal ordinary forwards."""
-    rows = (0, anatomy.n_heads)
-    whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, rows)
-    gap = float((swept[list(rows)] - whole).abs().max())
+def _compare(
+    anatomy: Anatomy, swept: Tensor, ids: list[int], answer: int, mean_heads: Tensor, patch: Patch, asked: Sequence[Head]
+) -> None:
+    """Raise ModelError unless the clean row and the last of those that go up the farthest equal ordinary forwards."""
+    farthest = sum(layer == asked[0][0] for layer, _ in asked)
+    whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, ((), (asked[farthest - 1],)))
+    gap = float((swept[[0, farthest]] - whole).abs().max())
     if gap > tolerance(anatomy.dtype) * max(1.0, float(whole.abs().max())):
         raise ModelError(f"it is off by {gap:.1e} nats on a prompt of {len(ids)} tokens")
 
 
 def _sweep(
-    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch
+    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch, asked: Sequence[Head]
 ) -> Float[Tensor, "prompt row"]:
-    """Log-probability of each answer, for the clean token (row 0) and for each replaced head (rows 1...)."""
-    rows = 1 + anatomy.n_layers * anatomy.n_heads
+    """Log-probability of each answer, for the clean token (row 0) and for each head asked for, in order (rows 1...)."""
+    mine = [[head for at, head in asked if at == layer] for layer in range(anatomy.n_layers)]
+    rows = 1 + len(asked)
     prefix_ids, prefix_mask = pad([row[:-1] for row in ids])
     cache = prefill(anatomy, prefix_ids)
     last = torch.tensor([row[-1] for row in ids])
@@ -147,7 +159,7 @@ def _sweep(
     allowed = torch.cat([prefix_mask[:, None, None].expand(batch, 1, rows, prefix), own], dim=-1)
     key_position = torch.cat([torch.arange(prefix).expand(batch, prefix), position[:, None].expand(batch, rows)], dim=-1)
     gap = (position[:, None, None, None] - key_position[:, None, None]).expand(allowed.shape)
-    with _growing_rows(anatomy, prefix), _one_head_each(anatomy, mean_heads, patch):
+    with _growing_rows(anatomy, [len(one) for one in mine]), _one_head_each(anatomy, mean_heads, patch, mine):
         hidden = anatomy.backbone(
             input_ids=last[:, None].expand(batch, rows).to(anatomy.device),
             position_ids=position[:, None].expand(batch, rows).to(anatomy.device),
@@ -169,17 +181,18 @@ def _answer_log_probability(
 
 
 @contextmanager
-def _growing_rows(anatomy: Anatomy, prefix: int) -> Iterator[None]:
+def _growing_rows(anatomy: Anatomy, joining: Sequence[int]) -> Iterator[None]:
     """Let each layer run only the rows that exist by then: row 0, and those of the heads up to its own."""
 
     def at(layer: int) -> Callable:
-        before, after = 1 + layer * anatomy.n_heads, 1 + (layer + 1) * anatomy.n_heads
+        before = 1 + sum(joining[:layer])
+        after = before + joining[layer]
 
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             hidden = args[0] if args else kwargs["hidden_states"]
-            grown = torch.cat([hidden[:, :before], hidden[:, :1].expand(-1, anatomy.n_heads, -1)], dim=1)
-            kwargs = {name: _first_rows(name, value, after, prefix) for name, value in kwargs.items()}
-            args = tuple(_first_rows("", value, after, prefix) for value in args[1:])
+            grown = torch.cat([hidden[:, :before], hidden[:, :1].expand(-1, joining[layer], -1)], dim=1)
+            kwargs = {name: _first_rows(name, value, after) for name, value in kwargs.items()}
+            args = tuple(_first_rows("", value, after) for value in args[1:])
             return ((grown, *args), kwargs) if "hidden_states" not in kwargs else ((), {**kwargs, "hidden_states": grown})
 
         return hook
@@ -190,28 +203,36 @@ def _growing_rows(anatomy: Anatomy, prefix: int) -> Iterator[None]:
         yield
 
 
-def _first_rows(name: str, value: Any, count: int, prefix: int) -> Any:
+def _first_rows(name: str, value: Any, count: int) -> Any:
     """Cut a layer's per-token argument down to the first `count` rows."""
     if name == "position_embeddings" or (isinstance(value, tuple) and all(isinstance(v, Tensor) for v in value)):
         return tuple(v[:, :count] for v in value)
     if not isinstance(value, Tensor):
         return value
     if value.dim() == 4:  # attention mask [batch, 1, row, prefix + row]
-        return value[:, :, :count, : prefix + count]
+        return value[:, :, :count, : value.shape[3] - value.shape[2] + count]
     if value.dim() == 2:  # position ids [batch, row]
         return value[:, :count]
     return value
 
 
-def _one_head_each(anatomy: Anatomy, mean_heads: Tensor, patch: Patch) -> AbstractContextManager[Firings]:
-    """At each layer, the `n_heads` rows that have just joined get one head replaced each."""
-    heads = torch.arange(anatomy.n_heads, device=mean_heads.device)
+def _one_head_each(
+    anatomy: Anatomy, mean_heads: Tensor, patch: Patch, mine: Sequence[Sequence[int]]
+) -> AbstractContextManager[Firings]:
+    """At each layer, the rows that have just joined get one of its heads replaced each."""
 
     def edit(layer: int, value: Tensor) -> Tensor:
         value = value.clone()
-        joined = value[:, -anatomy.n_heads :]
-        base = joined[:, heads, heads] if patch == "add" else 0
-        joined[:, heads, heads] = mean_heads[layer] + base
+        joined = value[:, -len(mine[layer]) :]
+        heads = torch.tensor(mine[layer], device=value.device)
+        rows = torch.arange(len(heads), device=value.device)
+        base = joined[:, rows, heads] if patch == "add" else 0
+        joined[:, rows, heads] = mean_heads[layer, heads] + base
         return value
 
-    return edit_heads(anatomy, range(anatomy.n_layers), edit)
+    return edit_heads(anatomy, {layer for layer, heads in enumerate(mine) if heads}, edit)
+
+
+def all_heads(anatomy: Anatomy) -> list[Head]:
+    """Every head of the model."""
+    return [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]

@@ -1,4 +1,4 @@
-"""Causal effects the plain way: one whole forward for every head, several heads a batch.
+"""Causal effects the plain way: one whole forward for every head, or every set of heads, several a batch.
 
 For models that the sweep of `mediation` does not fit (ALiBi families, or those that take no 4-D mask), and what the sweep
 is checked against.
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from instruction_vectors.models.anatomy import Anatomy
 from instruction_vectors.models.hooks import edit_heads
+from instruction_vectors.vectors.vector import Head
 
 Patch = Literal["replace", "add"]
 
@@ -23,23 +24,20 @@ def whole_forwards(
     answer: int,
     mean_heads: Float[Tensor, "layer head head_dim"],
     patch: Patch,
-    rows: Sequence[int],
+    sets: Sequence[Sequence[Head]],
     *,
     tokens_at_once: int = 4096,
-) -> Float[Tensor, " row"]:
-    """Log-probability of `answer` after the prompt `ids` in the given rows of the sweep.
-
-    Row 0 is the clean prompt; in row `1 + layer * n_heads + head` that head is patched at the last token.
-    """
+) -> Float[Tensor, " set"]:
+    """Log-probability of `answer` after the prompt `ids`, all heads of a set patched at the last token; of none: clean."""
     step = max(1, tokens_at_once // len(ids))
-    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    parts = [sets[start : start + step] for start in range(0, len(sets), step)]
     return torch.cat([_forward(anatomy, ids, answer, mean_heads, patch, part) for part in parts])
 
 
 def _forward(
-    anatomy: Anatomy, ids: Sequence[int], answer: int, mean_heads: Tensor, patch: Patch, rows: Sequence[int]
-) -> Float[Tensor, " row"]:
-    patched = [(place, *divmod(row - 1, anatomy.n_heads)) for place, row in enumerate(rows) if row > 0]
+    anatomy: Anatomy, ids: Sequence[int], answer: int, mean_heads: Tensor, patch: Patch, sets: Sequence[Sequence[Head]]
+) -> Float[Tensor, " set"]:
+    patched = [(place, *head) for place, heads in enumerate(sets) for head in heads]
 
     def edit(layer: int, value: Tensor) -> Tensor:
         value = value.clone()
@@ -49,7 +47,7 @@ def _forward(
                 value[place, -1, head] = mean_heads[layer, head] + base
         return value
 
-    tokens = torch.tensor(ids, device=anatomy.device).repeat(len(rows), 1)
+    tokens = torch.tensor(ids, device=anatomy.device).repeat(len(sets), 1)
     with edit_heads(anatomy, range(anatomy.n_layers), edit):
         hidden = anatomy.backbone(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)[0]
     return log_probability(anatomy.logits(hidden[:, -1:])[:, 0], torch.tensor(answer, device=hidden.device))

@@ -7,7 +7,7 @@ distributed intervention adds each at its own head.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +19,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from instruction_vectors.errors import VectorError
-from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of
 from instruction_vectors.vectors.injection import Mode, Positions, applied
 
 Head = tuple[int, int]
+
+
+def check_heads(heads: Iterable[Head], anatomy: Anatomy) -> None:
+    """Complain of heads that the model does not have, or of none.
+
+    Raises:
+        VectorError: there is no head, or one that does not exist.
+    """
+    several = list(heads)
+    for layer, head in several:
+        if not (0 <= layer < anatomy.n_layers and 0 <= head < anatomy.n_heads):
+            raise VectorError(f"head {(layer, head)} does not exist: the model has {anatomy.n_layers}×{anatomy.n_heads}")
+    if not several:
+        raise VectorError("an instruction vector needs at least one head")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +74,7 @@ class InstructionVector:
             VectorError: a head that the model does not have.
         """
         anatomy = anatomy_of(model)
-        for layer, head in heads:
-            if not (0 <= layer < anatomy.n_layers and 0 <= head < anatomy.n_heads):
-                raise VectorError(f"head {(layer, head)} does not exist: the model has {anatomy.n_layers}×{anatomy.n_heads}")
-        if not heads:
-            raise VectorError("an instruction vector needs at least one head")
+        check_heads(heads, anatomy)
         values = torch.stack([mean_heads[layer, head] for layer, head in heads]).float().cpu()
         with torch.no_grad():
             written = [anatomy.write(layer, head, v) for (layer, head), v in zip(heads, values, strict=True)]

@@ -1,0 +1,155 @@
+"""Whether chosen heads carry an instruction together: are they enough for it, is it lost without them?
+
+Effects of single heads neither add up nor tell of heads that stand in for one another, so a chosen set is tried as a whole,
+beside random sets of the same size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.models.anatomy import anatomy_of, evaluating
+from instruction_vectors.models.tokens import encode, encode_pair
+from instruction_vectors.tasks.prompts import PLAIN, Template
+from instruction_vectors.tasks.task import Task
+from instruction_vectors.vectors.extraction import counterfactuals, demonstrations, mean_head_outputs
+from instruction_vectors.vectors.mediation import all_heads
+from instruction_vectors.vectors.mediation_slow import Patch, whole_forwards
+from instruction_vectors.vectors.vector import Head, check_heads
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What patching a set of heads changes, beside random sets of its size.
+
+    Attributes:
+        clean: `[prompt]`, probability of the answer's first token as it is.
+        chosen: `[prompt]`, its change when the chosen heads are patched together.
+        random: `[draw, prompt]`, its change for each random set.
+    """
+
+    clean: Float[Tensor, " prompt"]
+    chosen: Float[Tensor, " prompt"]
+    random: Float[Tensor, "draw prompt"]
+
+    @property
+    def p(self) -> float:
+        """Share of sets, the chosen one among them, that change as much in the direction in which the chosen one does."""
+        sign = 1 if self.chosen.mean() >= 0 else -1
+        reached = (sign * self.random.mean(1) >= sign * self.chosen.mean()).sum()
+        return float((1 + reached) / (1 + len(self.random)))
+
+    def summary(self) -> dict[str, float]:
+        """Mean probability as it is, with the chosen heads patched, with a random set patched on average, and p."""
+        clean = self.clean.mean()
+        patched, random = clean + self.chosen.mean(), clean + self.random.mean()
+        return {"clean": float(clean), "patched": float(patched), "random": float(random), "p": self.p}
+
+
+@dataclass(frozen=True)
+class JointCheck:
+    """Sufficiency and necessity of a set of heads.
+
+    Attributes:
+        sufficiency: counterfactual prompts, the heads' outputs replaced by their means under the instruction: what is gained.
+        necessity: prompts with instruction and examples, the outputs replaced by their means without: what is lost.
+    """
+
+    sufficiency: Trial
+    necessity: Trial
+
+
+@torch.no_grad()
+def joint_effects(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    targets: Sequence[str],
+    mean_heads: Float[Tensor, "layer head head_dim"],
+    sets: Sequence[Sequence[Head]],
+    *,
+    patch: Patch = "replace",
+) -> tuple[Float[Tensor, " prompt"], Float[Tensor, "set prompt"]]:
+    """First-token probability of each target, and its change when all heads of a set are patched at the last token at once.
+
+    Args:
+        model: a decoder-only causal language model.
+        tokenizer: its tokenizer.
+        prompts: texts that end where the answer begins.
+        targets: the right answers, each with its leading space.
+        mean_heads: `[layer, head, head_dim]`, what the heads are patched with.
+        sets: of heads.
+        patch: replace their outputs or add to them.
+
+    Raises:
+        VectorError: an empty set, or a head that does not exist.
+        DataError: an answer that tokenises to nothing.
+    """
+    anatomy = anatomy_of(model)
+    for heads in sets:
+        check_heads(heads, anatomy)
+    mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
+    rows = []
+    with evaluating(anatomy.causal_lm):
+        for prompt, target in zip(prompts, targets, strict=True):
+            answer = encode_pair(tokenizer, prompt, target)[1][0]
+            rows.append(whole_forwards(anatomy, encode(tokenizer, prompt), answer, mean_heads, patch, [(), *sets]).exp().cpu())
+    found = torch.stack(rows, dim=1)
+    return found[0], found[1:] - found[0]
+
+
+def joint_check(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    heads: Sequence[Head],
+    *,
+    prompts: int = 8,
+    mean_prompts: int = 25,
+    shots: int = 5,
+    draws: int = 20,
+    template: Template = PLAIN,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> JointCheck:
+    """Try chosen heads together, beside `draws` random sets of as many other heads.
+
+    Prompts are drawn apart from those that `extract` finds heads on with the same seed, as far as the task has rows.
+
+    Args:
+        model: a decoder-only causal language model.
+        tokenizer: its tokenizer.
+        task: rows to draw prompts from.
+        heads: the chosen ones.
+        prompts: on which each side is tried.
+        mean_prompts: prompts that the means are over, on each side.
+        shots: shots a prompt.
+        draws: random sets.
+        template: the layout of prompts.
+        seed: what every draw depends on.
+        progress: called with the number of sides done.
+
+    Raises:
+        VectorError: no head, or one that does not exist.
+    """
+    anatomy = anatomy_of(model)
+    check_heads(heads, anatomy)
+    others = [head for head in all_heads(anatomy) if head not in set(heads)]
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(others), generator=generator)[: len(heads)].tolist() for _ in range(draws)]
+    sets = [list(heads), *([others[i] for i in order] for order in orders)]
+    told = demonstrations(task, prompts=mean_prompts + prompts, shots=shots, template=template, seed=seed + 1)
+    untold = counterfactuals(task, prompts=mean_prompts + prompts, shots=shots, template=template, seed=seed + 1)
+    sides = []
+    for asked, instead in ((untold, told), (told, untold)):
+        means = mean_head_outputs(model, tokenizer, [text for text, _ in instead[prompts:]])
+        texts, answers = [text for text, _ in asked[:prompts]], [answer for _, answer in asked[:prompts]]
+        clean, changed = joint_effects(model, tokenizer, texts, answers, means, sets)
+        sides.append(Trial(clean, changed[0], changed[1:]))
+        if progress:
+            progress(len(sides))
+    return JointCheck(*sides)

@@ -1,0 +1,88 @@
+r"""A shortlist of heads at the cost of a forward and a backward: effects to first order.
+
+$$CE_{lj} \approx \nabla_{z_{lj}} P(y \mid \hat p, x) \cdot (\bar h_{lj}^c - z_{lj})$$
+
+(attribution patching: Nanda 2023, https://www.neelnanda.io/mechanistic-interpretability/attribution-patching; Syed et al.
+2310.10348.) An estimate for choosing what to measure, never a measurement: exact effects of the shortlist come from
+`mediation.causal_effects(..., heads=...)`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.errors import HookError
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
+from instruction_vectors.models.hooks import edit_heads
+from instruction_vectors.models.tokens import encode, encode_pair
+from instruction_vectors.vectors.choosing import top_heads
+from instruction_vectors.vectors.mediation import Measure
+from instruction_vectors.vectors.mediation_slow import Patch, log_probability
+
+
+def estimated_effects(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    targets: Sequence[str],
+    mean_heads: Float[Tensor, "layer head head_dim"],
+    *,
+    measure: Measure = "probability",
+    patch: Patch = "replace",
+) -> Float[Tensor, "prompt layer head"]:
+    """First-order estimates of what `causal_effects` measures, in its units, from one forward and one backward a prompt.
+
+    Args:
+        model: a decoder-only causal language model; its weights get no gradients.
+        tokenizer: its tokenizer.
+        prompts: as `causal_effects` takes them, and so the rest.
+        targets: the right answers.
+        mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction.
+        measure: a difference of probabilities or of log-probabilities.
+        patch: the head's output is replaced, or added to.
+
+    Raises:
+        DataError: an answer that tokenises to nothing.
+        HookError: estimates that are not finite.
+    """
+    anatomy = anatomy_of(model)
+    mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
+    found = []
+    with evaluating(anatomy.causal_lm):
+        for prompt, target in zip(prompts, targets, strict=True):
+            answer = encode_pair(tokenizer, prompt, target)[1][0]
+            outputs, gradients = _slopes(anatomy, encode(tokenizer, prompt), answer, measure)
+            change = mean_heads - outputs if patch == "replace" else mean_heads
+            found.append((gradients * change).sum(-1).cpu())
+    result = torch.stack(found)
+    if not torch.isfinite(result).all():
+        raise HookError("estimated effects are not finite: the model produced NaN or infinite activations on these prompts")
+    return result
+
+
+def _slopes(anatomy: Anatomy, ids: Sequence[int], answer: int, measure: Measure) -> tuple[Tensor, Tensor]:
+    """Every head's output at the last token, and the measure's gradient there: both `[layer, head, head_dim]`."""
+    shape = anatomy.n_layers, anatomy.n_heads, anatomy.head_dim
+    outputs = torch.zeros(shape, dtype=anatomy.dtype, device=anatomy.device)
+    added = torch.zeros_like(outputs, requires_grad=True)
+
+    def edit(layer: int, heads: Tensor) -> Tensor:
+        outputs[layer] = heads[0, -1].detach()
+        return torch.cat([heads[:, :-1], heads[:, -1:] + added[layer]], dim=1)
+
+    tokens = torch.tensor([list(ids)], device=anatomy.device)
+    with torch.enable_grad(), edit_heads(anatomy, range(anatomy.n_layers), edit):
+        hidden = anatomy.backbone(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)[0]
+        value = log_probability(anatomy.logits(hidden[:, -1:])[0, 0], torch.tensor(answer, device=hidden.device))
+        (gradient,) = torch.autograd.grad(value.exp() if measure == "probability" else value, added)
+    return outputs, gradient
+
+
+def recall(
+    exact: Float[Tensor, "prompt layer head"], estimated: Float[Tensor, "prompt layer head"], k: int, shortlist: int
+) -> float:
+    """Share of the k heads with the largest exact mean effects that stand among the `shortlist` largest estimates."""
+    return len({*top_heads(exact, k)} & {*top_heads(estimated, shortlist)}) / k

@@ -1,0 +1,61 @@
+"""Several heads patched at once, by themselves and beside random sets."""
+
+import pytest
+import tiny
+import torch
+
+from instruction_vectors import InstructionVector, causal_effects, load_task
+from instruction_vectors.errors import VectorError
+from instruction_vectors.vectors.joint import Trial, joint_check, joint_effects
+
+PAIR = ((0, 1), (2, 3))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "bloom"])
+def test_sets_of_one_head_have_its_causal_effect_and_sets_of_several_that_of_the_vector_put_in(family, tok):
+    causal_lm, means = tiny.shared(family), tiny.means(family)
+    clean, changed = joint_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, [PAIR[:1], PAIR[1:], PAIR])
+    single = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means)
+    for row, (layer, head) in zip(changed, PAIR, strict=False):
+        torch.testing.assert_close(row, single[:, layer, head].to(row.dtype), rtol=0, atol=1e-6)
+    vector = InstructionVector.from_means(causal_lm, means, PAIR)
+    for number, (prompt, target) in enumerate(zip(tiny.PROMPTS, tiny.TARGETS, strict=True)):
+        ids = torch.tensor([tok(prompt)["input_ids"]])
+        answer = tok(target, add_special_tokens=False)["input_ids"][0]
+        where = torch.zeros_like(ids, dtype=torch.bool)
+        where[0, -1] = True
+        with torch.no_grad():
+            as_it_is = causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer]
+            with vector.applied(causal_lm, mode="replace", positions=where):
+                put_in = causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer]
+        assert clean[number].item() == pytest.approx(as_it_is.item(), abs=1e-6)
+        assert changed[2, number].item() == pytest.approx((put_in - as_it_is).item(), abs=1e-6)
+    assert (changed[2] - changed[0] - changed[1]).abs().max() > 1e-5  # effects do not add up
+
+
+def test_p_is_the_share_of_sets_that_change_as_much_the_same_way():
+    random = torch.tensor([[0.1, 0.1], [0.4, 0.4], [0.2, 0.4], [-0.9, -0.9]])
+    gained = Trial(torch.tensor([0.2, 0.2]), torch.tensor([0.2, 0.4]), random)
+    assert gained.p == pytest.approx((1 + 2) / 5)
+    assert gained.summary() == pytest.approx({"clean": 0.2, "patched": 0.5, "random": 0.175, "p": 0.6})
+    lost = Trial(torch.tensor([0.9]), torch.tensor([-0.5]), torch.tensor([[-0.1], [-0.6], [0.7]]))
+    assert lost.p == pytest.approx((1 + 1) / 4)
+
+
+def test_the_check_draws_other_heads_and_is_the_same_again(tok):
+    model, task = tiny.shared("llama"), load_task("present-past")
+    given = {"prompts": 2, "mean_prompts": 3, "shots": 2, "draws": 4}
+    first, again = (joint_check(model, tok, task, PAIR, **given) for _ in range(2))
+    for side in ("sufficiency", "necessity"):
+        one, other = getattr(first, side), getattr(again, side)
+        assert one.random.shape == (4, 2)
+        assert torch.equal(one.random, other.random)
+        assert one.summary() == other.summary()
+    elsewhere = joint_check(model, tok, task, PAIR, seed=1, **given)
+    assert not torch.equal(elsewhere.sufficiency.random, first.sufficiency.random)
+
+
+@pytest.mark.parametrize("heads", [[(3, 0)], []])
+def test_heads_that_do_not_exist_are_refused(tok, heads):
+    with pytest.raises(VectorError):
+        joint_check(tiny.shared("llama"), tok, load_task("present-past"), heads)
