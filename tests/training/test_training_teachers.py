@@ -8,18 +8,23 @@ import tiny
 import tiny_training as kit
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 from transformers import TrainerCallback
 
 from instruction_vectors.errors import TrainingError
+from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.hooks import head_at
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.consistency import squared_distance
 from instruction_vectors.training.memory import Memory
-from instruction_vectors.training.targets import Targets
+from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.views import snapshot
 
 ROWS = kit.distinct_rows(8)
 TOLERANCE = 1e-6
+ROUNDING = {"rtol": 0, "atol": 2e-6}
+"""Some families normalise in float32."""
 CONSISTENT = IVGuidanceConfig(sign=0, kl_weight=0.0, consistency_weight=0.02)
 
 
@@ -252,3 +257,36 @@ def test_teachers_that_say_otherwise_have_other_fingerprints(tmp_path):
 def test_a_setting_without_meaning_is_refused_by_name(setting, message):
     with pytest.raises(TrainingError, match=message):
         IVGuidanceConfig(**setting)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "opt", "mixtral"])
+def test_the_student_s_pass_through_the_head_says_what_the_teacher_s_own_would(family):
+    model = kit.adapted(family=family) if family in ("llama", "gemma2", "mixtral") else tiny.model(family)
+    anatomy = anatomy_of(model)
+    batch = kit.padded(ROWS)
+    places = Targets.of(batch).places
+    states = torch.randn(3, anatomy.hidden_size, dtype=anatomy.dtype)
+    with torch.no_grad():
+        whole = model(**model_inputs(batch)).logits[places]
+        with head_at(anatomy, places, beside=states):
+            logits = model(**model_inputs(batch)).logits[0]
+        torch.testing.assert_close(logits[: len(whole)], whole, **ROUNDING)
+        torch.testing.assert_close(logits[len(whole) :], anatomy.logits(states[None])[0], **ROUNDING)
+
+
+def test_a_head_that_trains_or_is_adapted_or_another_model_s_is_not_shared(tmp_path):
+    def same(model, **given):
+        trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), **given)
+        return trainer.teacher.has_the_head_of(anatomy_of(model))
+
+    def adapted(**more):
+        return get_peft_model(
+            tiny.model("llama"), LoraConfig(r=2, task_type="CAUSAL_LM", **{"target_modules": ["q_proj"], **more})
+        )
+
+    assert same(adapted())
+    assert not same(adapted(target_modules=["q_proj", "lm_head"]))
+    assert not same(adapted(modules_to_save=["lm_head"]))
+    assert not same(tiny.model("llama"), reference=tiny.model("llama"))
+    whole = tiny.model("llama")
+    assert not same(whole, guidance=IVGuidanceConfig(teacher="previous"))

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from instruction_vectors.errors import HookError
@@ -148,13 +148,26 @@ def capture_heads(anatomy: Anatomy, where: Tensor) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def head_at(anatomy: Anatomy, places: Tensor) -> Iterator[None]:
-    """Let only the True places of `places` (bool `[batch, seq]`) through the head: logits come out `[1, place, vocabulary]`."""
+def head_at(
+    anatomy: Anatomy, places: Bool[Tensor, "batch seq"], beside: Float[Tensor, "other hidden"] | None = None
+) -> Iterator[None]:
+    """Let only the True places through the head, and final states of another run after them.
 
-    def keep(module: nn.Module, args: tuple) -> tuple:
-        return (args[0][places.to(args[0].device)][None], *args[1:])
+    Logits come out `[1, place + other, vocabulary]`. One pass through the head costs less than two: few rows take as long as
+    it takes to read its weights.
+    """
 
-    handle = anatomy.causal_lm.get_output_embeddings().register_forward_pre_hook(keep)
+    def keep(module: nn.Module, args: tuple, output: Any) -> Any:
+        hidden = output[0]
+        kept = hidden[places.to(hidden.device)]
+        if beside is not None:
+            kept = torch.cat([kept, beside.to(kept)])
+        if isinstance(output, tuple):
+            return (kept[None], *output[1:])
+        output.last_hidden_state = kept[None]
+        return output
+
+    handle = anatomy.backbone.register_forward_hook(keep)
     try:
         yield
     finally:

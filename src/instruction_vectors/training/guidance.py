@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,13 +103,15 @@ class IVGuidance:
         with ExitStack() as stack:
             read = stack.enter_context(self._read(model, targets)) if said is not None and said.heads else {}
             stack.enter_context(self._steered(model, targets.starts, scale))
-            stack.enter_context(head_at(anatomy_of(model), targets.places))
+            stack.enter_context(head_at(anatomy_of(model), targets.places, said.states if said is not None else None))
             outputs = model(**model_inputs(inputs))
-        logits = outputs.logits[0]
+        logits, taught = said.parted(outputs.logits[0]) if said is not None else (outputs.logits[0], None)
+        outputs.logits = logits[None]
         loss = language_model_loss(logits[targets.rows], targets.tokens, window)
         self.last_parts = {"lm": loss.item(), "scale": scale}
         answers = self._answers_of_window(len(targets.answers), model, window)
-        costs = said.costs(logits, {name: heads() for name, heads in read.items()}, window, answers) if said is not None else {}
+        heads = {name: head() for name, head in read.items()}
+        costs = said.costs(logits, taught, heads, window, answers) if said is not None else {}
         for name, (weight, value) in costs.items():
             loss = loss + weight * value
             self.last_parts[name] = value.item()
@@ -131,7 +133,12 @@ class IVGuidance:
         if self.teacher is None:
             return None
         heads = {name: self._vector(name).heads for name in targets.starts}
-        return Said.of(self.teacher, self.guidance, inputs, targets, heads)
+        return Said.of(self.teacher, self.guidance, inputs, targets, heads, same_head=self._same_head)
+
+    @cached_property
+    def _same_head(self) -> bool:
+        """First asked in training, when it is settled what trains."""
+        return self.teacher is not None and self.teacher.has_the_head_of(anatomy_of(self.model))  # type: ignore[attr-defined]
 
     @contextmanager
     def _read(self, model: nn.Module, targets: Targets) -> Iterator[dict[str, Callable[[], Tensor]]]:

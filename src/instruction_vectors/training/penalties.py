@@ -24,7 +24,8 @@ class Said:
         config: how they weigh.
         targets: the batch's.
         asked: numbers of the targets' places that the KL compares.
-        logits: what the teacher predicts there; None without a KL.
+        logits: what the teacher predicts there; None without a KL, or where the student's head is still to say it.
+        states: its final states there where the student's head is its own; the student's pass through the head takes them along.
         heads: by vector name, its head outputs where the vector goes in; empty without consistency.
     """
 
@@ -32,6 +33,7 @@ class Said:
     targets: Targets
     asked: Int[Tensor, " asked"]
     logits: Float[Tensor, "asked vocabulary"] | None
+    states: Float[Tensor, "asked hidden"] | None
     heads: Mapping[str, Float[Tensor, "answer head head_dim"]]
 
     @classmethod
@@ -42,26 +44,43 @@ class Said:
         batch: Mapping[str, Any],
         targets: Targets,
         heads: Mapping[str, Sequence[Head]],
+        *,
+        same_head: bool,
     ) -> "Said":
-        """Ask the teacher; `heads` are those of each vector the batch names."""
+        """Ask the teacher; `heads` are those of each vector the batch names, `same_head` is `Teacher.has_the_head_of`."""
         asked = targets.answers if config.kl_positions == "last_input" else targets.rows
-        logits = teacher.logits(batch, targets, asked) if config.kl_weight else None
-        return cls(config, targets, asked, logits, teacher.heads(batch, targets, heads) if config.consistency_weight else {})
+        logits = teacher.logits(batch, targets, asked) if config.kl_weight and not same_head else None
+        states = teacher.states(batch, targets, asked) if config.kl_weight and same_head else None
+        read = teacher.heads(batch, targets, heads) if config.consistency_weight else {}
+        return cls(config, targets, asked, logits, states, read)
+
+    def parted(
+        self, logits: Float[Tensor, "row vocabulary"]
+    ) -> tuple[Float[Tensor, "place vocabulary"], Float[Tensor, "asked vocabulary"] | None]:
+        """The student's own logits, and the teacher's: those that came out of the head after them, or what it said before."""
+        if self.states is None:
+            return logits, self.logits
+        places = len(logits) - len(self.states)
+        return logits[:places], logits[places:].detach()
 
     def costs(
         self,
         logits: Float[Tensor, "place vocabulary"],
+        taught: Float[Tensor, "asked vocabulary"] | None,
         heads: Mapping[str, Float[Tensor, "answer head head_dim"]],
         labels: Any = None,
         answers: Any = None,
     ) -> dict[str, tuple[float, Float[Tensor, ""]]]:
-        """Weight and value of each term, by name; `labels` and `answers` count those of a whole accumulation window."""
+        """Weight and value of each term, by name, given both sides' logits as `parted` parts them.
+
+        `labels` and `answers` count those of a whole accumulation window.
+        """
         config = self.config
         found: dict[str, tuple[float, Tensor]] = {}
-        if self.logits is not None:
+        if taught is not None:
             divergence = kl_divergence(
                 logits[self.asked],
-                self.logits,
+                taught,
                 direction=config.kl_direction,
                 temperature=config.temperature,
                 threshold=config.kl_threshold,

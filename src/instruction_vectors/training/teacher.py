@@ -6,7 +6,7 @@ It never changes, so what it says at a place depends on the tokens before that p
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -56,6 +56,13 @@ class Teacher:
         self, batch: Mapping[str, Any], targets: Targets, which: Int[Tensor, " asked"]
     ) -> Float[Tensor, "asked vocabulary"]:
         """What the steered teacher predicts after the targets' places of the given numbers."""
+        hidden = self.states(batch, targets, which)
+        with self._view():
+            return self.anatomy.logits(hidden[None])[0]
+
+    @torch.no_grad()
+    def states(self, batch: Mapping[str, Any], targets: Targets, which: Int[Tensor, " asked"]) -> Float[Tensor, "asked hidden"]:
+        """The steered teacher's final states there, which its head turns into `logits`."""
         rows, columns = targets.places.nonzero()[which].T
         keys = [_key("state", *seen) for seen in _seen(batch, targets.starts, rows, columns)]
 
@@ -65,9 +72,7 @@ class Teacher:
             with self._frozen(), self._steer({name: part.of(where) for name, where in targets.starts.items()}):
                 return self._forward(part)[rows, torch.searchsorted(part.columns, columns.contiguous())]
 
-        hidden = torch.stack(self._recall(keys, run)).to(self.anatomy.device)
-        with nullcontext() if self._head_is_shared else self._view():
-            return self.anatomy.logits(hidden[None])[0]
+        return torch.stack(self._recall(keys, run)).to(self.anatomy.device)
 
     @torch.no_grad()
     def heads(
@@ -106,25 +111,30 @@ class Teacher:
         with self._view():
             return self._describe()
 
-    @cached_property
-    def _head_is_shared(self) -> bool:
-        """Whether nothing outside the layers trains, is adapted or sharded: then the head needs no view, a walk over modules."""
-        inside = {module for layer in self.anatomy.layers for module in layer.modules()}
-        outside = [module for module in self.anatomy.causal_lm.modules() if module not in inside]
+    def has_the_head_of(self, student: Anatomy) -> bool:
+        """Whether the student's head says the same: it is the same one, and neither trains nor is adapted."""
+        if self.anatomy is not student:
+            return False
+        inside = {module for layer in student.layers for module in layer.modules()}
+        outside = [module for module in student.causal_lm.modules() if module not in inside]
         adapted = any(isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) for module in outside)
-        trained = any(weight.requires_grad for module in outside for weight in module.parameters(recurse=False))
-        return not adapted and not trained and not sharded(self.anatomy.causal_lm)
+        return not adapted and not any(weight.requires_grad for module in outside for weight in module.parameters(recurse=False))
 
     def keys(self) -> set[bytes]:
         """What is known: a key is of the tokens seen, the vector's name and its places."""
         return self._memory.keys()
 
     def _recall(self, keys: Sequence[bytes], run: Callable[[], Iterable[Tensor]]) -> list[Tensor]:
-        return self._memory.recall(keys, run, alike=sharded(self.anatomy.causal_lm))
+        return self._memory.recall(keys, run, alike=self._parted)
 
     def _forward(self, part: Part) -> Float[Tensor, "batch kept hidden"]:
         self.forwards += 1
         return self.anatomy.backbone(**part.inputs)[0]
+
+    @cached_property
+    def _parted(self) -> bool:
+        """First asked in training, when weights lie where they stay."""
+        return sharded(self.anatomy.causal_lm)
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
