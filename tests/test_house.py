@@ -152,15 +152,19 @@ def calls(tree):
             yield ast.unparse(node.func), node
 
 
+WRITES_FOR_OTHERS = {"vectors.exports"}
+"""lm-eval reads steering vectors from `torch.save` files only. Nothing here reads one."""
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_unsafe_is_read(path):
     for module, name, line in imports(path):
         assert module.split(".")[0] not in {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}, line
         assert (module, name) not in {("torch", "load"), ("torch", "save"), ("yaml", "load")}, line
     for function, node in calls(tree_of(path)):
-        assert function not in {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "eval", "exec", "os.system"}, (
-            node.lineno
-        )
+        unsafe = {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "eval", "exec", "os.system"}
+        allowed = {"torch.save"} if name_of(path) in WRITES_FOR_OTHERS else set()
+        assert function not in unsafe - allowed, node.lineno
         for keyword in node.keywords:
             trusted = isinstance(keyword.value, ast.Constant) and not keyword.value.value
             assert keyword.arg != "trust_remote_code" or trusted, node.lineno

@@ -8,6 +8,7 @@ from instruction_vectors.cli.diagnose import diagnose
 from instruction_vectors.cli.doctor import doctor
 from instruction_vectors.cli.effects import effects
 from instruction_vectors.cli.evaluate import evaluate
+from instruction_vectors.cli.export import export
 from instruction_vectors.cli.extract import extract
 from instruction_vectors.cli.generate import generate
 from instruction_vectors.cli.group import Verbs
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for verb in (bench, demo, diagnose, doctor, effects, evaluate, extract, generate, report, tasks, train):
+for verb in (bench, demo, diagnose, doctor, effects, evaluate, export, extract, generate, report, tasks, train):
     main.add_command(verb)
