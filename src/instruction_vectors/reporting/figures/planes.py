@@ -111,4 +111,4 @@ def _look(cell: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _named(cell: Mapping[str, Any]) -> str:
-    return ", ".join(str(cell.get(part)) for part in ("method", "guide", "learning_rate", "seed"))
+    return ", ".join(str(cell.get(part)) for part in ("method", "guide", "learning_rate", "epochs", "seed"))

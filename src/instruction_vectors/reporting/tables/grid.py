@@ -59,10 +59,11 @@ def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     rows = []
     for entry in entries[:most]:
         values = [estimate_of(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
-        parts = ("sequence", "method", "guide", "learning_rate", "seed")
+        parts = ("sequence", "method", "guide", "learning_rate", "epochs", "seed")
         name = ", ".join(str(entry.get(part)) for part in parts)
         rows.append([Cell(name), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))])
-    columns = ["sequence, method, guide, learning rate, seed", "M0", *(f"after task {number}" for number in range(1, depth))]
+    stages = (f"after task {number}" for number in range(1, depth))
+    columns = ["sequence, method, guide, learning rate, epochs, seed", "M0", *stages]
     return Table("Five-shot accuracy (IP) along the sequence", columns, rows) if rows else None
 
 
@@ -77,7 +78,7 @@ def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
             for j, name in enumerate(names)
         ]
         if rows and stages:
-            parts = ("sequence", "method", "guide", "learning_rate", "seed")
+            parts = ("sequence", "method", "guide", "learning_rate", "epochs", "seed")
             caption = f"Scores on each task, {', '.join(str(entry.get(part)) for part in parts)}"
             out.append(Table(caption, ["task", "M0", *(f"after {name}" for name in names)][: len(stages) + 1], rows))
     return out
