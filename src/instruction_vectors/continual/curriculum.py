@@ -73,7 +73,7 @@ class Curriculum:
         names = [s.name for s in sides]
         if len(set(names)) < len(names):
             raise DataError(f"sequence {cell.sequence!r} has a task twice")
-        if trained := {_plain(name) for name in names} & {_plain(name) for name in cell.probes}:
+        if trained := {plain_name(name) for name in names} & {plain_name(name) for name in cell.probes}:
             raise DataError(f"{', '.join(sorted(trained))}: trained on, so no probe; choose other probes")
         lessons = tuple(
             Lesson(_drawn(s.train, cell.train_rows, cell.seed), _drawn(s.test, cell.test_rows, _TEST_SEED)) for s in sides
@@ -187,7 +187,7 @@ def _drawn(task: Task, count: int, seed: int) -> Task:
     return replace(task, rows=tuple(rows))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name without the number of words to choose among: choosing of five is the same skill as of three."""
     return re.sub(r"-\d+$", "", name.replace("_", "-").lower())
 

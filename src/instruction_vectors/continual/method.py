@@ -25,12 +25,16 @@ class Method:
         source: the publication it follows.
         needs_instructions: whether general instruction rows are to be read for it.
         instructions: those rows, given before `attach`.
+        anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
+        anchors: those of the task that is trained on next, given before `begin`.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     needs_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
+    anchors_share: ClassVar[float] = 0.0
+    anchors: Sequence[Row] = ()
     model: PeftModel
 
     def __init__(self, stage: StageConfig) -> None:

@@ -1,6 +1,7 @@
 """What cells share, made once from the original model: the vectors of the sequence's tasks and how M0 does on everything."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import safetensors.torch
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.continual.anchoring import Anchor, instructions_for, make_anchors
 from instruction_vectors.continual.curriculum import Curriculum, Lesson
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.evaluation.abilities import measure
@@ -19,7 +21,7 @@ from instruction_vectors.tasks.prompts import Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import top_heads
 from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance
-from instruction_vectors.vectors.vector import InstructionVector
+from instruction_vectors.vectors.vector import Head, InstructionVector
 
 Stage = dict[str, dict[str, Any]]
 """Row-by-row results at one stage: `matrix` by trained task, `probes` and `general` by set and form."""
@@ -108,6 +110,28 @@ class Preparation:
         heads = top_heads(torch.stack(effects), self.curriculum.cell.heads)
         fingerprint = model_fingerprint(self.model)
         return {name: self._vector(task, means[name], heads, fingerprint) for name, task in tasks.items()}
+
+    def anchors(self, lesson: Lesson, share: float) -> list[Anchor]:
+        """Anchors on a lesson's inputs, answered by M0."""
+        cell = self.curriculum.cell
+        tasks = instructions_for(cell, self.curriculum.lessons)
+
+        def compute() -> list[dict[str, str]]:
+            made = make_anchors(self.model, self.tokenizer, lesson, tasks, share=share, shots=cell.shots, seed=cell.seed)
+            return [asdict(each) for each in made]
+
+        return [Anchor(**each) for each in self.ledger.step(f"anchors/{share:g}/{lesson.name}", compute)]
+
+    def anchor_vectors(self, heads: Sequence[Head]) -> dict[str, InstructionVector]:
+        """The vector of every instruction that anchors are under, on the heads of the sequence's vectors."""
+        tasks = instructions_for(self.curriculum.cell, self.curriculum.lessons)
+        fingerprint = model_fingerprint(self.model)
+        with track("Vectors of the anchors' instructions", len(tasks), "task") as advance:
+            found = {}
+            for done, (name, task) in enumerate(tasks.items(), start=1):
+                found[name] = self._vector(task, self._means(f"anchors/{name}", task), heads, fingerprint)
+                advance(done)
+        return found
 
     def _means(self, name: str, task: Task) -> Tensor:
         cell = self.curriculum.cell

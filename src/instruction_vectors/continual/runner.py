@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.continual.anchoring import anchor_rows
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
-from instruction_vectors.continual.guides import guide_named
+from instruction_vectors.continual.guides import Vectors, guide_named
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
@@ -78,10 +79,17 @@ class Runner:
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
             vectors = preparation.vectors() if cell.guide != "none" else {}
-        method = method_named(cell.method)(cell.stage)
+            method = method_named(cell.method)(cell.stage)
+            share = method.anchors_share
+            anchors = {lesson.name: preparation.anchors(lesson, share) for lesson in curriculum.lessons} if share else {}
+            others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if share and vectors else {}
         method.instructions = curriculum.instruction_rows(tokenizer)
         with Course(ledger, cell.method, model, method) as course:
-            stages += self._stages(cell, curriculum, course, tokenizer, vectors)
+            for number, lesson in enumerate(curriculum.lessons, start=1):
+                method.anchors = anchor_rows(tokenizer, anchors.get(lesson.name, ()))
+                stages.append(
+                    self._stage(cell, curriculum, course, tokenizer, number, _guided(cell, lesson.name, vectors, others))
+                )
         names = [lesson.name for lesson in curriculum.lessons]
         return {
             "schema": 1,
@@ -95,16 +103,16 @@ class Runner:
             "stages": stages,
         }
 
-    def _stages(self, cell: Cell, curriculum: Curriculum, course: Course, tokenizer: Any, vectors: Any) -> Iterator[Stage]:
-        for number, lesson in enumerate(curriculum.lessons, start=1):
-            vector, guidance = guide_named(cell.guide)(lesson.name, vectors, cell.guidance)
-            course.train(lesson.name, curriculum.training_rows(lesson, tokenizer), vector=vector, guidance=guidance)
-            measured = curriculum.lessons[:number] if cell.triangle else curriculum.lessons
-            label = f"{cell.name} after {lesson.name}"
-            yield course.measure(
-                "measure",
-                lambda model, measured=measured, label=label: measure_stage(model, tokenizer, curriculum, measured, label),
-            )
+    def _stage(
+        self, cell: Cell, curriculum: Curriculum, course: Course, tokenizer: Any, number: int, guided: dict[str, Any]
+    ) -> Stage:
+        """Train on the lesson of that number and measure."""
+        lesson = curriculum.lessons[number - 1]
+        course.train(lesson.name, curriculum.training_rows(lesson, tokenizer), **guided)
+        measured = curriculum.lessons[:number] if cell.triangle else curriculum.lessons
+        label = f"{cell.name} after {lesson.name}"
+        stage: Stage = course.measure("measure", lambda model: measure_stage(model, tokenizer, curriculum, measured, label))
+        return stage
 
     def _shared(self, curriculum: Curriculum) -> Ledger:
         cell = curriculum.cell
@@ -148,6 +156,16 @@ def run_sequence(
     """
     cell = config if isinstance(config, Cell) else Cell.of(config)
     return Runner(Path(out), Path(data_dir) if data_dir else None).run(cell)
+
+
+def _guided(cell: Cell, task: str, vectors: Vectors, others: Vectors) -> dict[str, Any]:
+    """`vector` and `guidance` of a task's training; anchors have their own instructions' vectors, changed as the task's is."""
+    guide = guide_named(cell.guide)
+    vector, guidance = guide(task, vectors, cell.guidance)
+    if vector is None or not others:
+        return {"vector": vector, "guidance": guidance}
+    each = {name: guide(name, others, cell.guidance)[0] for name in others}
+    return {"vector": {"": vector, **{name: other for name, other in each.items() if other is not None}}, "guidance": guidance}
 
 
 def _circumstances(ledger: Ledger, started: float) -> dict[str, Any]:

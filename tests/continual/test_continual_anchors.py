@@ -1,0 +1,57 @@
+"""Anchors are the original model's own answers under other instructions on the task's inputs, each under its vector."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_world
+
+from instruction_vectors import load
+from instruction_vectors.continual.anchoring import anchor_rows, instructions_for, make_anchors
+from instruction_vectors.continual.curriculum import Curriculum
+from instruction_vectors.continual.runner import Runner
+from instruction_vectors.evaluation.generation import generate
+from instruction_vectors.tasks import load_task
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_world.save(tmp_path_factory.mktemp("model"))
+
+
+def test_anchors_ask_other_instructions_about_the_task_s_inputs_and_keep_what_the_original_model_says(model: str) -> None:
+    cell = tiny_world.cell(model)
+    curriculum = Curriculum.of(cell, None)
+    lesson = curriculum.lessons[0]
+    tasks = instructions_for(cell, curriculum.lessons)
+    trained = {each.name for each in curriculum.lessons}
+    assert len(tasks) > 5
+    assert not {*tasks} & {*trained, *cell.probes}
+    opened, tokenizer = load(model)
+    made = make_anchors(opened, tokenizer, lesson, tasks, share=0.75, shots=2, seed=0)
+    assert 1 <= len(made) <= 6  # of eight rows
+    inputs = {row.input for row in lesson.train.rows}
+    for anchor in made:
+        assert anchor.prompt.startswith(load_task(anchor.instruction).instruction)
+        assert anchor.prompt.count("Input:") == 3
+        assert anchor.prompt.rsplit("Input: ", 1)[1].removesuffix("\nOutput:") in inputs
+        (said,) = generate(opened, tokenizer, [anchor.prompt], max_new_tokens=8, stop=["\n"])
+        assert anchor.answer == said.rstrip()
+    assert made == make_anchors(opened, tokenizer, lesson, tasks, share=0.75, shots=2, seed=0)
+    assert made != make_anchors(opened, tokenizer, lesson, tasks, share=0.75, shots=2, seed=1)
+    for anchor, row in zip(made, anchor_rows(tokenizer, made), strict=True):
+        labelled = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+        assert tokenizer.decode(labelled) == anchor.answer + "\n"
+        assert row["vector"] == anchor.instruction
+
+
+@pytest.mark.parametrize("guide", ["none", "iv"])
+def test_a_cell_trains_on_a_quarter_more_rows_and_each_instruction_has_its_vector(model: str, tmp_path: Path, guide: str) -> None:
+    cell = tiny_world.cell(model, method="anchors", guide=guide, sequence=tiny_world.TASKS[0])
+    Runner(tmp_path).run(cell)
+    (anchors,) = (json.loads(p.read_text())["value"] for p in tmp_path.glob("shared/*/steps/anchors*.json"))
+    (step,) = (json.loads(p.read_text())["value"] for p in tmp_path.glob("cells/*/*/steps/train*.json"))
+    assert step["rows"] == 8 + len(anchors)
+    kept = {path.name for path in tmp_path.glob("shared/*/vectors/*")}
+    named = {anchor["instruction"] for anchor in anchors}
+    assert (named <= kept) == (guide == "iv")
