@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from instruction_vectors.continual.gather import gather
 from instruction_vectors.files import read_json, write_atomic
@@ -16,10 +17,11 @@ def main() -> None:
     results = read_json(ROOT / "results" / "demo" / "results.json")
     pilot = gather(ROOT / "results" / "pilot")
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
+    chats = _chats(read_json(ROOT / "results" / "analysis" / "chats.json"))
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", write_summary(pilot))
     wanted = {
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
-        ROOT / "docs" / "evidence.md": _between(evidence, "diagnosis", write_summary(diagnosis)),
+        ROOT / "docs" / "evidence.md": _between(_between(evidence, "diagnosis", write_summary(diagnosis)), "chats", chats),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
         ROOT / "results" / "headline.json": json.dumps(pilot["grid"]["headline"], indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
@@ -31,6 +33,23 @@ def main() -> None:
         sys.exit(f"out of date, run `make results-tables`: {', '.join(p.name for p in stale)}" if stale else 0)
     for path in stale:
         write_atomic(path, wanted[path])
+
+
+def _chats(measured: dict[str, Any]) -> str:
+    """Before and after training on chats, with guidance and without."""
+    before = next(iter(measured["runs"].values()))["first"]
+    rows = [("before", before, None), *((name, run["last"], run["losses"][-1]) for name, run in measured["runs"].items())]
+    lines = [
+        f"{measured['chats']} chats of {measured['turns']} turns, {measured['tokens']:,} tokens, {measured['steps']} steps, one seed.",
+        "",
+        "| training | instruction | log P | knowledge | log P | KL to base | loss of the last step |",
+        "| :-- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name, now, loss in rows:
+        cells = [f"{now[key]:.2f}" for key in ("instruction", "instruction_logprob", "knowledge", "knowledge_logprob")]
+        last = "\N{EN DASH}" if loss is None else f"{loss:.2f}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {now['kl']:.3f} | {last} |".replace("-", "\N{MINUS SIGN}"))
+    return "\n".join(lines) + "\n"
 
 
 def _between(page: str, part: str, content: str) -> str:
