@@ -14,7 +14,8 @@ The four take turns (the machine's speed drifts), ratios are taken within a turn
 `plain_vs_stock` and `guided_vs_published` are the other way's time over ours; `guided_vs_plain_3_epochs` and
 `guided_vs_plain_cached` (epochs after the first) our guided time over our plain time. Of FUNC and LONG the worse is given, each
 alone under `data`. Losses are compared step by step. `guided_memory_vs_plain` compares peak resident memory of a process of
-its own each (Linux), weights included and loading left out, on the LONG rows.
+its own each (Linux), weights included and loading left out, on the LONG rows. `fastest`: the LONG rows with batches of like
+length, which pads less but shares less, and how fast this machine multiplies bfloat16 against float32.
 """
 
 import argparse
@@ -206,6 +207,8 @@ def run(data_dir: Path, rows: int, repeats: Mapping[str, int]) -> dict[str, Any]
     for name, turns in repeats.items():
         some = rows_for(name, tokenizer, data_dir, rows)
         found[name] = measure(name, base, some, vector_for(base, tokenizer, some), turns)
+        if name == "long":
+            quickest = fastest(base, some, vector_for(base, tokenizer, some))
     peaks = {way: peak_mb(way, data_dir, rows) for way in ("plain", "guided")}
     differences = [value for data in found.values() for value in data["max_loss_diff"].values()]
     return {
@@ -216,11 +219,37 @@ def run(data_dir: Path, rows: int, repeats: Mapping[str, int]) -> dict[str, Any]
         "guided_memory_vs_plain": round(peaks["guided"] / peaks["plain"], 4),
         "losses_equal": max(differences) <= TOLERANCE,
         "data": found,
+        "fastest": quickest,
         "peak_mb": peaks,
         "settings": {"batch": BATCH, "epochs": EPOCHS, "repeats": dict(repeats), "max_tokens": MAX_TOKENS, "lora": "r 8 on q, v"},
         "threads": torch.get_num_threads(),
         "versions": {name: importlib.metadata.version(name) for name in ("instruction-vectors", "peft", "torch", "transformers")},
     }
+
+
+def fastest(base: Any, rows: Sequence[Row], vector: InstructionVector) -> dict[str, Any]:
+    """Seconds an epoch where rows of like length share a batch, and whether this machine multiplies bfloat16 any faster."""
+    grouped = sorted(rows, key=lambda row: len(row["input_ids"]))
+    seconds = {
+        f"{way}, grouped by length": train(way, base, grouped, vector, epochs=1)["seconds"][0] for way in ("stock", "plain")
+    }
+    seconds |= {way: train(way, base, rows, vector, epochs=1)["seconds"][0] for way in ("stock", "plain")}
+    rates = {dtype: _matmul_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return {
+        "seconds_an_epoch": {way: round(each, 2) for way, each in seconds.items()},
+        "bfloat16_matmul_vs_float32": round(rates[torch.bfloat16] / rates[torch.float32], 3),
+    }
+
+
+def _matmul_rate(dtype: torch.dtype, repeats: int = 5) -> float:
+    """Products a second of matrices as they stand in the model."""
+    left, right = torch.randn(2048, 576).to(dtype), torch.randn(576, 1536).to(dtype)
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - began)
+    return 1 / statistics.median(times[1:])
 
 
 def peak_mb(way: str, data_dir: Path, rows: int) -> float:
@@ -230,10 +259,13 @@ def peak_mb(way: str, data_dir: Path, rows: int) -> float:
 
 
 def only(way: str, data_dir: Path, rows: int) -> None:
-    """One way on the LONG rows, two epochs; prints the peak memory."""
+    """One way on the LONG rows, two epochs; prints the peak memory. Or the fastest settings."""
     base, tokenizer = load()
     some = rows_for("long", tokenizer, data_dir, rows)
     vector = vector_for(base, tokenizer, some)
+    if way == "fastest":
+        print(json.dumps(fastest(base, some, vector), indent=1))
+        return
     # Linux forgets its highest mark on this word; loading would stand above everything.
     Path("/proc/self/clear_refs").write_text("5")
     train(way, base, some, vector, epochs=2)
@@ -264,7 +296,7 @@ def main() -> int:
     parser.add_argument(
         "--long-repeats", type=int, help="turns on the LONG rows, which take most of the time (default: as --repeats)"
     )
-    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=(*WAYS, "fastest"), help="one way's memory, or the fastest settings, alone")
     arguments = parser.parse_args()
     try:
         if arguments.only:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,8 @@ def stale(shown: list[Shown]) -> list[str]:
     return [f"{e['where']}: {e['shown']}" for e in TABLE["instead"] if (e["where"], e["shown"]) not in known]
 
 
-def run(shown: Shown, folder: Path) -> Outcome:
-    """Run one thing in `folder`."""
+def run(shown: Shown, folder: Path, threads: int | None = None) -> Outcome:
+    """Run one thing in `folder`, on so many threads."""
     entry = next((e for e in TABLE["instead"] if (e["where"], e["shown"]) == (shown.where, shown.name)), {})
     needs = entry.get("needs")
     text, why = entry.get("run", "" if entry and not needs else shown.text), entry.get("why", "")
@@ -75,9 +75,8 @@ def run(shown: Shown, folder: Path) -> Outcome:
     start = time.monotonic()
     arguments = [sys.executable, "-c", text] if shown.name == "python" else ["bash", "-c", text]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        arguments, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600, check=False
-    )
+    environment = {**os.environ, "PATH": path, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
     seconds = time.monotonic() - start
     if done.returncode not in entry.get("exits", [0]):
         return Outcome(shown, "failed", seconds, f"exit status {done.returncode}: {done.stderr.strip()[-1500:]}")
@@ -87,21 +86,36 @@ def run(shown: Shown, folder: Path) -> Outcome:
     return Outcome(shown, "ok", seconds, f"run as `{text}`: {why}" if "run" in entry else "")
 
 
-def outcomes(shown: list[Shown], folder: Path) -> Iterator[Outcome]:
-    """Run everything in one folder, where what one command leaves behind is there for the next."""
+def outcomes(shown: list[Shown], folder: Path) -> list[Outcome]:
+    """Run everything in one folder, where what one command leaves behind is there for the next.
+
+    Pages come first. Then notebooks, which need nothing of theirs, run beside the examples of `--help`, on a thread each.
+    """
     for page in TABLE["pages"]:
         for name, text in files(ROOT / page).items():
             (folder / name).write_text(text, encoding="utf-8")
     if "IV_DATA_DIR" in os.environ and not (folder / "data").exists():
         (folder / "data").symlink_to(Path(os.environ["IV_DATA_DIR"]).resolve())
+    notebooks = [each for each in shown if each.where in TABLE["notebooks"]]
+    pages = [each for each in shown if each.where in TABLE["pages"]]
+    helped = [each for each in shown if each not in notebooks and each not in pages]
     ran: set[str] = set()
-    for each in shown:
-        above = each.name != "python" and each.text in ran
-        outcome = Outcome(each, "not run", note="ran above, the same command") if above else run(each, folder)
-        if outcome.state == "ok":
-            ran.add(each.text)
-        print(f"{outcome.state:8}{outcome.seconds:6.1f} s  {each.where}: {each.name}", flush=True)
-        yield outcome
+
+    def all_of(some: list[Shown], threads: int | None = None) -> list[Outcome]:
+        found = []
+        for each in some:
+            above = each.name != "python" and each.name in ran
+            outcome = Outcome(each, "not run", note="ran above, the same command") if above else run(each, folder, threads)
+            if outcome.state == "ok":
+                ran.add(each.name)
+            print(f"{outcome.state:8}{outcome.seconds:6.1f} s  {each.where}: {each.name}", flush=True)
+            found.append(outcome)
+        return found
+
+    found = all_of(pages)
+    with ThreadPoolExecutor() as lanes:
+        beside = lanes.submit(all_of, notebooks, 1)
+        return found + all_of(helped, 1) + beside.result()
 
 
 def report(found: list[Outcome]) -> int:
@@ -133,7 +147,7 @@ def main() -> int:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         chosen = [each for each in shown if only in each.where] if only != "build" else []
-        return report(list(outcomes(chosen, folder)))
+        return report(outcomes(chosen, folder))
 
 
 if __name__ == "__main__":
