@@ -139,9 +139,9 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
     }
 
 
-def effects_of(model, tokenizer, prompts: list[Prompt], means: torch.Tensor) -> torch.Tensor:
+def effects_of(model, tokenizer, prompts: list[Prompt], means: torch.Tensor, progress=None) -> torch.Tensor:
     """Ours."""
-    return causal_effects(model, tokenizer, [p.text for p in prompts], [p.target for p in prompts], means)
+    return causal_effects(model, tokenizer, [p.text for p in prompts], [p.target for p in prompts], means, progress=progress)
 
 
 def only(mode: str, length: int) -> None:
@@ -181,9 +181,10 @@ def main() -> None:
         anatomy = anatomy_of(model)
         means = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
         asked = [prompt_of(tokenizer, 42, seed) for seed in range(arguments.many)]
+        seconds: dict[int, float] = {}
         start = time.perf_counter()
-        effects_of(model, tokenizer, asked, means)
-        many = time.perf_counter() - start
+        effects_of(model, tokenizer, asked, means, lambda finished: seconds.update({finished: time.perf_counter() - start}))
+        many = seconds[len(asked)]
     floor = lengths["42"]["floor_seconds_a_prompt"] * len(asked)
     print(
         json.dumps(
@@ -193,7 +194,12 @@ def main() -> None:
                 "max_abs_diff": max(v["max_abs_diff"] for v in lengths.values()),
                 "floor_ratio": many / floor,
                 "memory_ratio": {str(n): peak_mb("effects", n) / peak_mb("forward", n) for n in LENGTHS},
-                "many_prompts": {"prompts": len(asked), "seconds": many, "floor_seconds": floor},
+                "many_prompts": {
+                    "prompts": len(asked),
+                    "seconds": many,
+                    "floor_seconds": floor,
+                    "seconds_by_prompts": list(seconds.items()),
+                },
                 "lengths": lengths,
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,

@@ -18,8 +18,8 @@ import torch
 
 from instruction_vectors import causal_effects, load, load_task, mean_head_outputs, top_heads
 from instruction_vectors.progress import track
-from instruction_vectors.vectors.extraction import counterfactuals, demonstrations
 from instruction_vectors.vectors.joint import joint_check
+from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 from instruction_vectors.vectors.screening import estimated_effects, recall
 
 TASKS = ("present-past", "singular-plural", "country-capital", "english-french", "sentiment-word", "capitalize")

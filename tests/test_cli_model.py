@@ -1,6 +1,7 @@
 """Verbs of `iv` that open the model."""
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -46,6 +47,56 @@ def test_effects_of_a_shortlist_and_of_its_heads_together(iv, tmp_path):
     assert "--screen 5 measures fewer heads than --top 6 lists" in refused.stderr
 
 
+def test_effects_on_whole_own_answers_as_a_picture_and_a_map(iv, tmp_path):
+    svg = tmp_path / "effects.svg"
+    asked = ["effects", "singular-plural", "--prompts", "1", "--mean-prompts", "2", "--shots", "1", "--screen", "4", "--top", "2"]
+    result = iv(*asked, "--measure", "answer", "--own-answers", "--source", "instructions", "--svg", svg)
+    assert result.exit_code == 0, result.stderr
+    assert "times the tokens of its answer" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == " layer 0         10        20        "
+    assert sum(line.count("·") for line in lines[1:10]) == 270 - 4
+    shown = " ".join(" ".join(ElementTree.fromstring(svg.read_text()).itertext()).split())
+    assert "the log-probability of the model's own answer" in shown
+
+
+def test_effects_that_were_stopped_go_on_and_other_settings_are_refused_meanwhile(iv, tmp_path):
+    out = tmp_path / "effects.json"
+    asked = ["effects", "present-past", "--mean-prompts", "2", "--shots", "1", "--screen", "3", "--top", "2", "--out", out]
+    parts = tmp_path / "effects.json.parts"
+    assert iv(*asked, "--prompts", "1").exit_code == 0
+    assert not parts.exists()
+    whole = json.loads(out.read_text())
+    (parts / "steps").mkdir(parents=True)
+    (parts / "config.json").write_text(json.dumps({"task": "present-past"}))
+    refused = iv(*asked, "--prompts", "1")
+    assert refused.exit_code == 1
+    assert "effects.json.parts" in refused.stderr
+    assert json.loads(out.read_text()) == whole
+
+
+def test_extract_chooses_the_number_of_heads_on_rows_set_apart(iv, tmp_path):
+    asked = ["extract", "present-past", "--prompts", "3", "--shots", "2", "--effect-prompts", "1"]
+    result = iv(*asked, "--heads", "3,1", "--validation-rows", "4", "--out", tmp_path / "best", "--json")
+    assert result.exit_code == 0, result.stderr
+    config = json.loads(result.stdout)
+    chosen = config["validation"]
+    assert len(config["heads"]) == chosen["k"]
+    assert chosen["k"] in (1, 3)
+    assert chosen["rows"] == 4
+    assert 0 <= chosen["accuracy"] <= 1
+    both = iv(*asked, "singular-plural", "--heads", "2", "--chat", "--out", tmp_path / "both")
+    assert both.exit_code == 0, both.stderr
+    configs = [json.loads((tmp_path / "both" / name / "config.json").read_text()) for name in ("present-past", "singular-plural")]
+    assert configs[0]["heads"] == configs[1]["heads"]
+    assert {config["template"] for config in configs} == {"chat"}
+    refused = iv(*asked, "singular-plural", "--heads", "3,1", "--out", tmp_path / "none")
+    assert "needs one task" in refused.stderr
+    refused = iv(*asked, "--heads", "3,0", "--out", tmp_path / "none")
+    assert refused.exit_code == 2
+    assert "is no number of heads; give one (10), or several to choose among (5,10,20)" in refused.stderr
+
+
 def test_eval_measures_every_form_a_task_has(iv):
     result = iv("eval", "capitalize", "country-capital", "--rows", "2", "--json")
     assert result.exit_code == 0, result.stderr
@@ -53,3 +104,20 @@ def test_eval_measures_every_form_a_task_has(iv):
     assert set(measured["capitalize"]) == {"in_context", "zero_shot"}
     assert set(measured["country-capital"]) == {"in_context", "zero_shot", "knowledge", "instruction"}
     assert all(len(values) == 2 for forms in measured.values() for values in forms.values())
+
+
+def test_generate_writes_with_and_without_a_vector_side_by_side(iv, tmp_path):
+    folder = tmp_path / "vector"
+    made = iv("extract", "present-past", "--prompts", "10", "--effect-prompts", "1", "--out", folder)
+    assert made.exit_code == 0, made.stderr
+    asked = ["generate", "Give the past tense of the verb.\\nInput: bring\\nOutput:", "--tokens", "3"]
+    alone = iv(*asked)
+    assert alone.exit_code == 0, alone.stderr
+    result = iv(*asked, "--vector", folder, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["plain"] == alone.stdout.removesuffix("\n")
+    assert told["steered"] != told["plain"]
+    assert all(0 < ratio < 2 for ratio in told["dose"].values())
+    shown = iv(*asked, "--vector", folder).stdout
+    assert shown.startswith(f"plain:   {told['plain']}\nsteered: {told['steered']}\ndose:    0.")

@@ -165,6 +165,13 @@ def test_an_encoder_decoder_is_refused():
         anatomy_of(model)
 
 
+def test_a_model_whose_heads_are_split_over_devices_is_refused():
+    causal_lm = tiny.model("llama")
+    causal_lm._tp_size = 2  # as transformers marks a model that it loaded with a `tp_plan`
+    with pytest.raises(AnatomyError, match="split over 2 devices by tensor parallelism"):
+        anatomy_of(causal_lm)
+
+
 def test_a_model_that_looks_ahead_is_refused():
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 16}
     with pytest.raises(AnatomyError, match="causal"):

@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from instruction_vectors.reporting import figure_svg
+from instruction_vectors.reporting import figure_svg, figures
+from instruction_vectors.reporting.palette import LIGHT
 from instruction_vectors.reporting.svg import Scale, el, ticks, wrap
 
 NAMES = ("forgetting", "steering", "effects")
@@ -38,7 +39,7 @@ def test_marks_lie_inside_the_picture(make_results):
 
 
 def test_an_unknown_figure_is_refused(make_results):
-    with pytest.raises(ValueError, match="choose forgetting, steering, effects or front"):
+    with pytest.raises(ValueError, match="choose forgetting, steering, effects, front or cost"):
         figure_svg(make_results(), "pie")
 
 
@@ -61,3 +62,21 @@ def test_scale_ticks_and_wrapping():
     assert ticks(1, 1) == [1]
     assert wrap("english-spanish", 60, 10) == ["english-", "spanish"]
     assert wrap("x" * 50, 60, 10)[0].endswith("…")
+
+
+def test_the_cost_of_effects_stands_against_length_and_number_of_prompts_beside_the_floor():
+    measured = {
+        "lengths": {
+            "42": {"tokens": 43, "seconds_a_prompt": 2.0, "floor_seconds_a_prompt": 1.5},
+            "512": {"tokens": 515, "seconds_a_prompt": 6.0, "floor_seconds_a_prompt": 4.0},
+        },
+        "many_prompts": {"prompts": 4, "floor_seconds": 6.0, "seconds_by_prompts": [[1, 2.1], [4, 8.0]]},
+    }
+    panels = figures.costs({"mediation": measured}, LIGHT)
+    assert "measured: tokens of the prompt 43.00, seconds 2.00" in panels["length"].description
+    assert "tokens of the prompt 515.00, seconds 4.00" in panels["length"].description
+    assert "at this machine's rate: prompts 1.00, seconds 1.50" in panels["prompts"].description
+    assert "not run yet" in figure_svg({}, "cost")
+    assert "What exact effects of all heads cost" in figure_svg({"mediation": measured}, "cost")
+    without = {"mediation": {"lengths": {"42": {"tokens": "many"}}, "many_prompts": 3}}
+    assert figures.costs(without, LIGHT) == {}

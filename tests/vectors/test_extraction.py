@@ -8,7 +8,7 @@ from instruction_vectors import Example, Task, extract, mean_head_outputs, top_h
 from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.tasks.prompts import check_answers
-from instruction_vectors.vectors.extraction import demonstrations
+from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 
 PROMPTS = [*tiny.PROMPTS, tiny.PROMPTS[1], tiny.text(3, 7), tiny.PROMPTS[0]]
 
@@ -59,6 +59,70 @@ def test_no_forward_holds_more_tokens_than_allowed(tok):
     mean_head_outputs(causal_lm, tok, prompts, max_nodes=20)
     sizes = sizes[-12:]
     assert max(sizes) <= 20
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_only_prompts_that_are_answered_right_count_if_answers_are_given(family, tok):
+    causal_lm = tiny.shared(family)
+    likeliest = []
+    for prompt in PROMPTS:
+        with torch.no_grad():
+            likeliest.append(int(causal_lm(input_ids=torch.tensor([tok(prompt)["input_ids"]])).logits[0, -1].argmax()))
+    right = [tok.decode([token]) for token in likeliest]
+    wrong = [tok.decode([4 + token % 2]) for token in likeliest]
+    answers = [f" {(right if number % 2 else wrong)[number].strip()}" for number in range(len(PROMPTS))]
+    kept = [prompt for number, prompt in enumerate(PROMPTS) if number % 2]
+    found = mean_head_outputs(causal_lm, tok, PROMPTS, answers=answers, max_nodes=20)
+    torch.testing.assert_close(found, plain_means(causal_lm, family, tok, kept), atol=1e-5, rtol=0)
+    with pytest.raises(DataError, match=f"none of {len(PROMPTS)} prompts right"):
+        mean_head_outputs(causal_lm, tok, PROMPTS, answers=[f" {word.strip()}" for word in wrong])
+
+
+def test_answers_need_texts_one_each(tok):
+    ids = [tok(prompt)["input_ids"] for prompt in PROMPTS]
+    for prompts, answers in ((ids, [" w3"] * len(ids)), (PROMPTS, [" w3"])):
+        with pytest.raises(DataError, match="one answer each"):
+            mean_head_outputs(tiny.shared("llama"), tok, prompts, answers=answers)
+
+
+def test_from_instructions_alone_there_are_no_examples_and_the_wordings_take_turns():
+    several = Task(name="next", instructions=("w0 w1", "w9 w8"), rows=task().rows)
+    built = demonstrations(several, prompts=4, shots=3, source="instructions")
+    assert [text.split("\n")[0] for text, _ in built] == ["w0 w1", "w9 w8", "w0 w1", "w9 w8"]
+    assert all(text.count("Input:") == 1 for text, _ in built)
+    shown = demonstrations(several, prompts=4, shots=3)
+    assert [answer for _, answer in built] == [answer for _, answer in shown]  # the same queries
+    assert all(text.count("Input:") == 4 for text, _ in shown)
+
+
+@pytest.mark.parametrize(
+    ("corruption", "told", "examples"),
+    [("shuffle_and_drop", False, 4), ("shuffle", True, 4), ("drop", False, 4), ("zero_shot", False, 1)],
+)
+def test_counterfactual_prompts_lack_what_the_corruption_names(corruption, told, examples):
+    right = {row.input: row.output for row in task().rows}
+    mixed = 0
+    for text, answer in counterfactuals(task(), prompts=6, shots=3, corruption=corruption):
+        assert text.startswith("w0 w1") == told
+        pairs = [line.removeprefix("Input: ") for line in text.split("\n") if line.startswith("Input:")]
+        outputs = [line.removeprefix("Output:").strip() for line in text.split("\n") if line.startswith("Output:")]
+        assert len(pairs) == examples
+        assert answer.strip() == right[pairs[-1]]
+        mixed += sum(right[x] != y for x, y in zip(pairs[:-1], outputs[:-1], strict=True))
+    assert (mixed > 0) == corruption.startswith("shuffle")
+
+
+def test_a_vector_from_instructions_is_that_of_their_prompts_and_says_so(tok):
+    causal_lm = tiny.shared("llama", "sdpa")
+    heads = ((0, 1), (2, 2))
+    vector = extract(causal_lm, tok, task(), heads=heads, prompts=4, source="instructions")
+    told = [text for text, _ in demonstrations(task(), prompts=4, shots=0, source="instructions")]
+    means = plain_means(causal_lm, "llama", tok, told)
+    torch.testing.assert_close(vector.values, torch.stack([means[head] for head in heads]).float(), atol=1e-6, rtol=0)
+    assert vector.metadata["source"] == "instructions"
+    assert not vector.metadata["only_right"]
+    shown = extract(causal_lm, tok, task(), heads=heads, prompts=4, shots=2)
+    assert (shown.values - vector.values).abs().max() > 1e-3
 
 
 def test_means_need_a_prompt(tok):

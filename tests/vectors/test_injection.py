@@ -194,6 +194,46 @@ def test_beams_run_and_the_cache_makes_no_difference(options):
     assert cached != generate(causal_lm, ROWS, **options).tolist()
 
 
+@pytest.mark.parametrize("options", [{}, {"use_cache": False}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_each_row_of_a_batch_may_have_a_vector_of_its_own(options):
+    causal_lm = tiny.shared("llama", "sdpa")
+    first, second = vector_for(causal_lm), -2 * vector_for(causal_lm)
+    alone = [generate(causal_lm, [row], vector, **options) for row, vector in zip(ROWS, (first, None, second), strict=True)]
+    own = first.applied(causal_lm, scale=2.0, rows=[True, False, False])
+    with own, second.applied(causal_lm, scale=2.0, rows=[False, False, True]):
+        together = generate(causal_lm, ROWS, **options)
+    assert together.tolist() == torch.cat(alone).tolist()
+    assert together.tolist() != generate(causal_lm, ROWS, **options).tolist()
+
+
+def test_rows_go_with_labels_and_with_tensors_of_positions():
+    causal_lm = tiny.shared("llama", "sdpa")
+    vector, inputs = vector_for(causal_lm), padded("right")
+    ends = inputs["attention_mask"].sum(1) - 1
+    where = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    where[torch.arange(3), ends] = True
+    with torch.no_grad():
+        plain = last(causal_lm(**inputs).logits, inputs["attention_mask"])
+        for positions in (where, "prefill_end"):
+            with vector.applied(causal_lm, positions=positions, rows=[False, True, False]):
+                found = last(causal_lm(**inputs).logits, inputs["attention_mask"])
+            assert torch.equal(found[[0, 2]], plain[[0, 2]])
+            expected = by_hand(causal_lm, "llama", vector, ROWS[1])[-1]
+            torch.testing.assert_close(found[1], expected, atol=1e-9, rtol=0)
+
+
+def test_rows_of_another_batch_or_none_are_refused():
+    causal_lm = tiny.shared("llama", "sdpa")
+    vector = vector_for(causal_lm)
+    with (
+        pytest.raises(HookError, match="rows are for a batch of 2, the model runs 3"),
+        vector.applied(causal_lm, rows=[True, False]),
+    ):
+        causal_lm(**padded("right"))
+    with pytest.raises(VectorError, match="at least one row"), vector.applied(causal_lm, rows=[False, False, False]):
+        pass
+
+
 def test_a_prompt_read_in_chunks_is_edited_at_its_end_only():
     causal_lm = tiny.shared("llama", "sdpa")
     vector = vector_for(causal_lm)
@@ -234,6 +274,18 @@ def test_nested_interventions_add_up_and_undo_in_any_order():
         whole = causal_lm.generate(torch.tensor(ROWS[:1]), max_new_tokens=4, do_sample=False)
     assert torch.equal(nested, whole)
     assert "generate" not in causal_lm.__dict__
+
+
+def test_a_summed_intervention_may_be_the_first_inside_another():
+    causal_lm = tiny.model("llama")
+    where = torch.zeros(1, len(ROWS[0]), dtype=torch.bool)
+    where[0, -1] = True
+    vector = vector_for(causal_lm)
+    inputs = {"input_ids": torch.tensor(ROWS[:1])}
+    with torch.no_grad(), vector.applied(causal_lm, positions=where), vector.applied(causal_lm, mode="summed", positions=where):
+        inside = causal_lm(**inputs).logits
+    with torch.no_grad(), vector.applied(causal_lm, mode="summed", positions=where), vector.applied(causal_lm, positions=where):
+        assert torch.equal(causal_lm(**inputs).logits, inside)
 
 
 @pytest.mark.parametrize("positions", ["prefill_end", "labels"])

@@ -16,6 +16,8 @@ from instruction_vectors.vectors.mediation_slow import whole_forwards
 
 EXACT = {"falcon", "falcon-alibi", "gpt2", "gpt-oss", "mpt", "bloom"}
 """Families whose eager attention keeps to float64."""
+ROUNDED = {"mpt", "bloom"}
+"""Of these, those that take the softmax in float32, so that a last bit of float64 may become one of float32."""
 
 
 def oracle(family, causal_lm, prompts=tiny.PROMPTS, targets=tiny.TARGETS, tokenizer=None, **options):
@@ -43,7 +45,14 @@ def test_effects_are_those_of_one_forward_a_head(family, attention, tok):
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom"])
 @pytest.mark.parametrize(
-    ("measure", "patch"), [("log_probability", "replace"), ("probability", "add"), ("log_probability", "add")]
+    ("measure", "patch"),
+    [
+        ("log_probability", "replace"),
+        ("probability", "add"),
+        ("log_probability", "add"),
+        ("answer", "replace"),
+        ("answer", "add"),
+    ],
 )
 def test_other_measures_and_patches_agree_with_the_oracle(family, measure, patch, tok):
     causal_lm = tiny.shared(family)
@@ -74,10 +83,59 @@ def test_the_sweep_itself_equals_whole_forwards_row_by_row(family, tok):
     ids = [tok(prompt)["input_ids"] for prompt in tiny.PROMPTS]
     heads = all_heads(anatomy)
     sets = [(), *((head,) for head in heads)]
-    swept = _sweep(anatomy, ids, [9, 10, 11], tiny.means(family), "replace", heads)
-    for number, answer in enumerate([9, 10, 11]):
-        whole = whole_forwards(anatomy, ids[number], answer, tiny.means(family), "replace", sets, tokens_at_once=20)
-        torch.testing.assert_close(swept[number], whole, atol=1e-5, rtol=1e-5)
+    for answers in ([[9], [10], [11]], [[9, 4, 5], [10], [11, 12]]):
+        swept = _sweep(anatomy, ids, answers, tiny.means(family), "replace", heads, tokens_at_once=1000)
+        in_parts = _sweep(anatomy, ids, answers, tiny.means(family), "replace", heads, tokens_at_once=45)
+        torch.testing.assert_close(in_parts, swept, atol=1e-5, rtol=1e-5)
+        for number, answer in enumerate(answers):
+            whole = whole_forwards(anatomy, ids[number], answer, tiny.means(family), "replace", sets, tokens_at_once=20)
+            torch.testing.assert_close(swept[number], whole, atol=1e-5, rtol=1e-5)
+
+
+LONG_TARGETS = (" w5 w9 w2", " w6", " w7 w8")
+
+
+@pytest.mark.parametrize(("family", "attention"), tiny.GRID)
+def test_effects_on_whole_answers_are_those_of_one_forward_a_head(family, attention, tok):
+    causal_lm, means = tiny.shared(family, attention), tiny.means(family)
+    expected = oracle(family, causal_lm, targets=LONG_TARGETS, measure="answer")
+    exact = 1e-9 if attention == "sdpa" or family in EXACT - ROUNDED else 1e-5
+    for batch in (1, 3):
+        found = causal_effects(causal_lm, tok, tiny.PROMPTS, LONG_TARGETS, means, measure="answer", batch_size=batch)
+        assert gap(found, expected) < exact
+    first = oracle(family, causal_lm, targets=LONG_TARGETS, measure="log_probability")
+    assert gap(first, expected) > 0.01  # the first token alone is another measure
+    assert gap(first[1], expected[1]) < exact  # but not of an answer of one token
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")])
+def test_a_sweep_that_does_not_fit_into_memory_goes_on_in_smaller_parts_and_says_so_once(error, tok, caplog):
+    causal_lm = tiny.model("llama")
+
+    def small(module, args, output):
+        if (output[0] if isinstance(output, tuple) else output).shape[1] > 10:
+            raise error
+
+    handle = causal_lm.model.layers[-1].register_forward_hook(small)
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        found = [causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama")) for _ in range(2)]
+    handle.remove()
+    assert gap(found[0].double(), oracle("llama", tiny.shared("llama"))) < 1e-5
+    assert torch.equal(*found)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"out of memory with {tokens} tokens at once: going on with {tokens // 2}" for tokens in (1024, 512, 256, 128, 64, 32, 16)
+    ]
+
+
+def test_a_model_that_never_fits_says_so(tok):
+    causal_lm = tiny.model("llama")
+
+    def never(module, args, kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    causal_lm.model.layers[0].register_forward_pre_hook(never, with_kwargs=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

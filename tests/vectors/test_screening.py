@@ -10,13 +10,14 @@ from instruction_vectors.vectors.choosing import top_heads
 from instruction_vectors.vectors.screening import estimated_effects, recall
 
 STEP = 1e-4
+TARGETS = (" w5 w9 w2", " w6", " w7 w8")
 
 
 def of(function, family, tok, means, **options):
-    return function(tiny.shared(family), tok, tiny.PROMPTS, tiny.TARGETS, means, **options)
+    return function(tiny.shared(family), tok, tiny.PROMPTS, TARGETS, means, **options)
 
 
-@pytest.mark.parametrize("measure", ["probability", "log_probability"])
+@pytest.mark.parametrize("measure", ["probability", "log_probability", "answer"])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gemma3", "gpt2", "gpt-neox", "gptj", "mixtral", "bloom"])
 def test_of_a_small_change_the_estimate_is_the_effect(family, measure, tok):
     means = STEP * tiny.means(family).double()

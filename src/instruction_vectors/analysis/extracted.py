@@ -15,7 +15,8 @@ from instruction_vectors.analysis.plan import Plan, Subject
 from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.tasks.prompts import PLAIN
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance
+from instruction_vectors.vectors.extraction import head_effects, mean_head_outputs, provenance
+from instruction_vectors.vectors.prompting import demonstrations
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
 Means = dict[str, Tensor]

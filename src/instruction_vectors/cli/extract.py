@@ -1,26 +1,81 @@
 """`iv extract`: the vector of a task."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from instruction_vectors.cli.screen import quiet, waiting
 
 
+class Counts(click.ParamType):
+    """One number of heads, or several to choose among."""
+
+    name = "integer[,integer...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers, all at least 1."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < 1:
+            self.fail(f"{value!r} is no number of heads; give one (10), or several to choose among (5,10,20)", param, ctx)
+        return counts
+
+
 @click.command()
-@click.argument("task")
+@click.argument("tasks", nargs=-1, required=True)
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the vector.")
-@click.option("--heads", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many heads.")
+@click.option(
+    "--heads",
+    "ks",
+    type=Counts(),
+    default="10",
+    show_default=True,
+    help="How many heads; of several (5,10,20) the best on validation rows.",
+)
 @click.option("--prompts", type=click.IntRange(min=1), default=25, show_default=True, help="Prompts to average over.")
 @click.option("--shots", type=click.IntRange(min=0), default=5, show_default=True, help="Shots a prompt.")
+@click.option(
+    "--source",
+    type=click.Choice(["demonstrations", "instructions"]),
+    default="demonstrations",
+    show_default=True,
+    help="Average over solved examples under the instruction, or over the instruction alone in each of its wordings.",
+)
+@click.option("--only-right", is_flag=True, help="Average only over prompts that the model answers right.")
+@click.option("--chat", is_flag=True, help="Lay prompts out in the model's own chat format.")
+@click.option("--layer", type=click.IntRange(min=0), help="After which layer the vector goes in when it is used summed.")
 @click.option("--effect-prompts", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts to find the heads on.")
+@click.option(
+    "--validation-rows",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Rows set apart to choose among several numbers of heads.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the vector's config.json.")
 def extract(
-    task: str, model: str, out: Path, k: int, prompts: int, shots: int, effect_prompts: int, seed: int, as_json: bool
+    tasks: tuple[str, ...],
+    model: str,
+    out: Path,
+    ks: tuple[int, ...],
+    effect_prompts: int,
+    validation_rows: int,
+    chat: bool,
+    as_json: bool,
+    **more: Any,
 ) -> None:
-    """Extract the instruction vector of TASK (a shipped name or a .jsonl file).
+    """Extract the instruction vector of each of TASKS (shipped names or .jsonl files).
+
+    Several tasks share their heads, those with the largest effect in the mean over the tasks; each gets a folder in --out. With
+    --heads 5,10,20 as many heads are kept as steer best on rows set apart.
 
     \b
     Example:
@@ -28,25 +83,41 @@ def extract(
     """
     from instruction_vectors.tasks import load_task
 
-    loaded = load_task(task)  # complains before a model is opened
+    loaded = [load_task(task) for task in tasks]  # complains before a model is opened
+    if len(ks) > 1 and len(tasks) > 1:
+        raise click.UsageError("--heads names several numbers to choose among, which needs one task")
     quiet()
     from instruction_vectors.models.loading import load
     from instruction_vectors.progress import track
-    from instruction_vectors.vectors import extraction
+    from instruction_vectors.tasks.prompts import PLAIN, ChatTemplate
+    from instruction_vectors.vectors import extraction, universal
 
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model)
-    with track("Exact effects of every head", effect_prompts, "prompt") as advance:
-        vector = extraction.extract(
-            opened,
-            tokenizer,
-            loaded,
-            k=k,
-            prompts=prompts,
-            shots=shots,
-            effect_prompts=effect_prompts,
-            seed=seed,
-            progress=advance,
+    more |= {"template": ChatTemplate(tokenizer) if chat else PLAIN, "effect_prompts": effect_prompts}
+    if len(tasks) > 1:
+        with track("Vectors over universal heads", len(tasks), "task") as advance:
+            vectors = universal.extract_all(opened, tokenizer, loaded, k=ks[0], progress=advance, **more)
+        folders = {out / name: vector for name, vector in vectors.items()}
+    else:
+        validation, train = loaded[0], loaded[0]
+        if len(ks) > 1:
+            validation, train = train.split(min(validation_rows, len(train.rows) // 2), -1, seed=more["seed"])
+        with track("Exact effects of every head", effect_prompts, "prompt") as advance:
+            vector = extraction.extract(opened, tokenizer, train, k=max(ks), progress=advance, **more)
+        folders = {out: _best(opened, tokenizer, validation, vector, ks, more["template"]) if len(ks) > 1 else vector}
+    for folder, vector in folders.items():
+        vector.save_pretrained(folder)
+        click.echo(
+            (folder / "config.json").read_text() if as_json else f"{folder}: {len(vector.heads)} heads {list(vector.heads)}"
         )
-    vector.save_pretrained(out)
-    click.echo((out / "config.json").read_text() if as_json else f"{out}: {len(vector.heads)} heads {list(vector.heads)}")
+
+
+def _best(opened: Any, tokenizer: Any, validation: Any, vector: Any, ks: tuple[int, ...], template: Any) -> Any:
+    """The vector of as many of its heads as steer best on the validation rows, with a record of that."""
+    from instruction_vectors.analysis.sweep import sweep
+
+    with waiting("Choosing the number of heads"):
+        best = sweep(opened, tokenizer, validation, validation.rows, vector, ks=ks, template=template)[0]
+    record = {**vector.metadata, "validation": best.as_dict() | {"rows": len(validation.rows)}}
+    return replace(vector.first(opened, best.k), metadata=record)

@@ -1,11 +1,16 @@
 """`iv generate`: a prompt continued with a vector."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from instruction_vectors.cli.screen import quiet, waiting
+
+if TYPE_CHECKING:
+    from instruction_vectors.vectors.injection import Mode
 
 
 @click.command()
@@ -16,27 +21,39 @@ from instruction_vectors.cli.screen import quiet, waiting
 @click.option("--mode", type=click.Choice(["distributed", "summed", "replace"]), default="distributed", show_default=True)
 @click.option("--tokens", default=20, show_default=True, help="New tokens at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: str, tokens: int, as_json: bool) -> None:
-    """Continue PROMPT greedily, with a vector applied where the prompt ends (\\n is a line break).
+def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "Mode", tokens: int, as_json: bool) -> None:
+    """Continue PROMPT greedily: as the model is and, beside it, with a vector put in where the prompt ends (\\n is a line break).
 
     \b
     Example:
       iv generate "Give the past tense of the verb.\\nInput: bring\\nOutput:" --vector vectors/present-past --tokens 3
 
-    That writes "brought"; without --vector it does not.
+    With the vector that writes "brought", without it does not. The dose is how large what is added is beside the residual
+    stream, at the layer where it is largest.
     """
     quiet()
-    from contextlib import nullcontext
-
+    from instruction_vectors.evaluation.generation import generate as written
     from instruction_vectors.models.loading import load
+    from instruction_vectors.vectors.dose import dose
     from instruction_vectors.vectors.vector import InstructionVector
 
     loaded = InstructionVector.from_pretrained(vector) if vector else None
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model)
     text = prompt.replace("\\n", "\n")
-    inputs = tokenizer(text, return_tensors="pt").to(opened.device)
-    with loaded.applied(opened, mode=mode, scale=scale) if loaded else nullcontext():  # type: ignore[arg-type]
-        ids = opened.generate(**inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-    written = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    click.echo(json.dumps({"prompt": text, "continuation": written}, ensure_ascii=False) if as_json else written)
+    (plain,) = written(opened, tokenizer, [text], max_new_tokens=tokens)
+    told: dict[str, Any] = {"prompt": text, "plain": plain}
+    if loaded:
+
+        def edit(where: Literal["prefill_end"]) -> AbstractContextManager[None]:
+            return loaded.applied(opened, mode=mode, scale=scale, positions=where)
+
+        (told["steered"],) = written(opened, tokenizer, [text], max_new_tokens=tokens, edit=edit)
+        told["dose"] = dose(opened, tokenizer, loaded, [text], mode=mode, scale=scale)
+    if as_json:
+        click.echo(json.dumps(told, ensure_ascii=False))
+    elif loaded:
+        layer = max(told["dose"], key=told["dose"].__getitem__)
+        click.echo(f"plain:   {plain}\nsteered: {told['steered']}\ndose:    {told['dose'][layer]:.2f} at layer {layer}")
+    else:
+        click.echo(plain)

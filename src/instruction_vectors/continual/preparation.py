@@ -20,7 +20,8 @@ from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs, provenance
+from instruction_vectors.vectors.extraction import head_effects, mean_head_outputs, provenance
+from instruction_vectors.vectors.prompting import demonstrations
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
 Stage = dict[str, dict[str, Any]]

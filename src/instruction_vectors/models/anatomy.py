@@ -134,6 +134,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         with evaluating(causal_lm):
             found = _find(causal_lm)
             _self_check(found)
+            _ = found.adds_writes  # measured now: later it could be asked for the first time under an intervention
         # On the model itself, so that it lives as long as the model and not longer.
         setattr(causal_lm, _REMEMBERED, found)
     return found
@@ -159,6 +160,11 @@ def _find(causal_lm: PreTrainedModel) -> Anatomy:
     config = text_config(causal_lm)
     if getattr(causal_lm.config, "is_encoder_decoder", False):
         raise AnatomyError(f"{type(causal_lm).__name__} is an encoder-decoder model; only decoder-only models are supported")
+    if (causal_lm.tp_size or 1) > 1:
+        raise AnatomyError(
+            f"this {type(causal_lm).__name__} is split over {causal_lm.tp_size} devices by tensor parallelism, so no process "
+            "holds all of a layer's heads; load it without `tp_plan` (`device_map='auto'` puts whole layers on devices)"
+        )
     backbone, layers = _decoder_layers(causal_lm, config.num_hidden_layers)
     types = getattr(config, "layer_types", None) or ["full_attention"] * len(layers)
     if "attention" not in types[0] or "linear" in types[0]:

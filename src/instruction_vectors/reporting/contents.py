@@ -31,6 +31,12 @@ def arm_name(arm: str) -> str:
     return _ARM_NAMES.get(arm, arm)
 
 
+def order_name(benchmark: object, sequence: object) -> str:
+    """A benchmark and an order of tasks as readers see them; an order that only lists its tasks is told by its ends."""
+    tasks = str(sequence).split(",")
+    return f"{benchmark} {sequence}" if len(tasks) < 3 else f"{benchmark} {tasks[0]} \N{HORIZONTAL ELLIPSIS} {tasks[-1]}"
+
+
 def ordered(arms: Iterable[str]) -> list[str]:
     """M0, sequential and guided first, then the others as they come."""
     arms = list(arms)

@@ -12,12 +12,12 @@ from .palette import LIGHT
 from .svg import Drawing, grid, text
 from .values import printable
 
-FigureName = Literal["forgetting", "steering", "effects", "front"]
+FigureName = Literal["forgetting", "steering", "effects", "front", "cost"]
 _WIDTH = 912.0
 
 
 def figure_svg(results: Mapping[str, Any], name: str) -> str:
-    """A standalone SVG file of ``"forgetting"``, ``"steering"``, ``"effects"`` or ``"front"``, on a light card of its own.
+    """A standalone SVG file of one of the figures that ``FigureName`` names, on a light card of its own.
 
     Under the heading stands what was measured. Without the data the picture says "not run yet". Raises ValueError
     for another name.
@@ -44,8 +44,12 @@ def figure_svg(results: Mapping[str, Any], name: str) -> str:
         fronts = figures.fronts(results, LIGHT)
         drawing = grid([[each] for each in fronts.values()], "Fronts") if fronts else None
         heading, found = "Learnt (AP) and kept (IP)", []
+    elif name == "cost":
+        panels = figures.costs(results, LIGHT)
+        drawing = grid([list(panels.values())], "Costs") if panels else None
+        heading, found = "What exact effects of all heads cost", []
     else:
-        raise ValueError(f"no figure {name!r}: choose forgetting, steering, effects or front")
+        raise ValueError(f"no figure {name!r}: choose forgetting, steering, effects, front or cost")
     if drawing is None:
         note = Markup(text(0, 20, "not run yet", size=14, fill=LIGHT["muted"]))
         drawing = Drawing(note, _WIDTH, 30, heading, "not run yet")

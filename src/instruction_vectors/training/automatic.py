@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -16,8 +15,7 @@ from instruction_vectors.training.grouped import vectors_by_name
 from instruction_vectors.training.naming import UNIVERSAL, vector_names
 from instruction_vectors.training.sharding import refuse_parts
 from instruction_vectors.training.views import original
-from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.extraction import demonstrations, head_effects, mean_head_outputs
+from instruction_vectors.vectors.universal import extract_all
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
 TASKS = ("antonym", "country-capital", "present-past", "object-v-concept-3")
@@ -60,13 +58,18 @@ def universal_heads(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str] = TASKS, k: int = HEADS
 ) -> tuple[Head, ...]:
     """Heads with the largest causal effect in the mean over shipped tasks (Todd et al. 2310.15213, §2.3)."""
-    effects = []
-    for task in map(load_task, tasks):
-        built = demonstrations(task, prompts=_MEAN_PROMPTS, shots=_SHOTS, contexts=2)
-        means = mean_head_outputs(model, tokenizer, [text for text, _ in built])
-        effects.append(head_effects(model, tokenizer, task, means, prompts=_EFFECT_PROMPTS, shots=_SHOTS).mean(0))
     anatomy = anatomy_of(model)
-    return top_heads(torch.stack(effects), min(k, anatomy.n_layers * anatomy.n_heads))
+    found = extract_all(
+        model,
+        tokenizer,
+        [load_task(name) for name in tasks],
+        k=min(k, anatomy.n_layers * anatomy.n_heads),
+        prompts=_MEAN_PROMPTS,
+        shots=_SHOTS,
+        contexts=2,
+        effect_prompts=_EFFECT_PROMPTS,
+    )
+    return next(iter(found.values())).heads
 
 
 def names_of(rows: Any, known: Mapping[str, Any] | None = None) -> list[str]:

@@ -18,7 +18,8 @@ from instruction_vectors.models.tokens import encode, pad
 from instruction_vectors.tasks.prompts import PLAIN, Prompt, Template, cloze, instructed
 from instruction_vectors.training.objectives import kl_divergence
 from instruction_vectors.training.views import original
-from instruction_vectors.vectors.extraction import demonstrations, mean_head_outputs
+from instruction_vectors.vectors.extraction import mean_head_outputs
+from instruction_vectors.vectors.prompting import demonstrations
 from instruction_vectors.vectors.vector import InstructionVector
 
 _BATCH = 16

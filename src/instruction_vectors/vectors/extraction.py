@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -12,12 +12,14 @@ from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads
 from instruction_vectors.models.loading import model_fingerprint
-from instruction_vectors.models.tokens import encode
+from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks
-from instruction_vectors.tasks.prompts import PLAIN, Template, check_answers, counterfactual, draw_shots, instructed
+from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template, check_answers
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import check_count, top_heads
-from instruction_vectors.vectors.mediation import causal_effects
+from instruction_vectors.vectors.mediation import Measure, causal_effects
+from instruction_vectors.vectors.mediation_slow import Patch
+from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
 from instruction_vectors.vectors.screening import estimated_effects
 from instruction_vectors.vectors.vector import Head, InstructionVector
 from instruction_vectors.version import __version__
@@ -27,7 +29,12 @@ Progress = Callable[[int], None]
 
 @torch.no_grad()
 def mean_head_outputs(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | Sequence[int]], *, max_nodes: int = 512
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | Sequence[int]],
+    *,
+    answers: Sequence[str] | None = None,
+    max_nodes: int = 512,
 ) -> Float[Tensor, "layer head head_dim"]:
     """Mean output of every head at the last token of the prompts, `h̄_{lj}^c` (Todd et al. 2310.15213, eq. 3).
 
@@ -35,20 +42,24 @@ def mean_head_outputs(
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.
         prompts: texts, or their token ids, that end where the answer would begin. Prefixes they share are computed once.
+        answers: the right answers; then only prompts count after which the model finds their answer's first token likeliest
+            (the filter of Todd et al.).
         max_nodes: tokens a forward; bounds memory, does not change the result.
 
     Returns:
         Tensor `[layer, head, head_dim]`, float32 (float64 for a float64 model), on the CPU.
 
     Raises:
-        DataError: no prompt, or one that tokenises to nothing.
+        DataError: no prompt, one that tokenises to nothing, or none that the model answers right.
         AnatomyError: the model's heads cannot be found.
     """
     if not prompts:
         raise DataError("mean head outputs need at least one prompt")
     anatomy = anatomy_of(model)
     ids = [encode(tokenizer, prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    wanted = None if answers is None else _first_tokens(tokenizer, prompts, answers)
     total = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, dtype=torch.float64)
+    count = 0
     with evaluating(anatomy.causal_lm):
         for group in chunks(anatomy, ids, max_nodes):
             tree = TokenTree.of([ids[i] for i in group])
@@ -56,45 +67,26 @@ def mean_head_outputs(
             where = torch.zeros(1, len(tree), dtype=torch.bool)
             where[0, ends] = True
             with capture_heads(anatomy, where) as captured:
-                anatomy.backbone(**tree.model_inputs(anatomy))
+                hidden = anatomy.backbone(**tree.model_inputs(anatomy))[0]
+            if wanted is not None:
+                likeliest = anatomy.logits(hidden[:, ends])[0].argmax(-1).cpu()
+                ends = ends[likeliest == wanted[group]]
             # Captured rows stand in node order; a node that ends several prompts counts once for each.
-            rows = torch.searchsorted(ends.unique(), ends).to(anatomy.device)
+            rows = torch.searchsorted(where[0].nonzero()[:, 0], ends).to(anatomy.device)
             total += torch.stack([layer[rows].cpu().double().sum(0) for layer in captured])
-    return (total / len(ids)).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
+            count += len(ends)
+    if not count:
+        raise DataError(f"the model answers none of {len(ids)} prompts right; average over all of them, or give more shots")
+    return (total / count).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
 
 
-def demonstrations(
-    task: Task, *, prompts: int, shots: int, contexts: int | None = None, template: Template = PLAIN, seed: int = 0
-) -> list[tuple[str, str]]:
-    """Few-shot prompts under the instruction, with their answers' text: `[(x_1, c, y_1) ... x_i, c]`.
-
-    Args:
-        task: rows to draw shots and queries from (training rows only).
-        prompts: how many, N.
-        shots: shots a prompt, n.
-        contexts: how many different sets of shots; queries share them in turn, which costs less. Default: one a prompt.
-        template: the layout.
-        seed: what the draw depends on.
-    """
-    queries = draw_shots(task, prompts, seed=f"queries/{seed}")
-    contexts = min(contexts or prompts, len(queries))
-    built = []
-    for number, query in enumerate(queries):
-        drawn = draw_shots(task, shots + 1, seed=f"shots/{seed}/{number % contexts}")
-        context = [row for row in drawn if row != query][:shots]
-        prompt = instructed(task, query, shots=context, template=template)
-        built.append((prompt.text, prompt.target))
-    return built
-
-
-def counterfactuals(task: Task, *, prompts: int, shots: int, template: Template = PLAIN, seed: int = 0) -> list[tuple[str, str]]:
-    """Prompts whose shots have shuffled answers and no instruction, with the right answers' text (Todd et al. 2310.15213)."""
-    built = []
-    for number, query in enumerate(draw_shots(task, prompts, seed=f"effects/{seed}")):
-        context = draw_shots(task, shots, exclude=query, seed=f"effects/{seed}/{number}")
-        prompt = counterfactual(task, query, shots=context, template=template, seed=seed)
-        built.append((prompt.text, prompt.target))
-    return built
+def _first_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | Sequence[int]], answers: Sequence[str]
+) -> Int[Tensor, " prompt"]:
+    """First token of each prompt's answer, which depends on where the prompt's text ends."""
+    if len(prompts) != len(answers) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise DataError("answers are looked for after prompts given as texts, one answer each")
+    return torch.tensor([encode_pair(tokenizer, p, a)[1][0] for p, a in zip(prompts, answers, strict=True)])  # type: ignore[arg-type]
 
 
 def head_effects(
@@ -105,6 +97,10 @@ def head_effects(
     *,
     prompts: int = 8,
     shots: int = 5,
+    corruption: Corruption = "shuffle_and_drop",
+    measure: Measure = "probability",
+    patch: Patch = "replace",
+    answers: Sequence[str] | None = None,
     screen: int | None = None,
     template: Template = PLAIN,
     seed: int = 0,
@@ -112,13 +108,29 @@ def head_effects(
 ) -> Float[Tensor, "prompt layer head"]:
     """Causal effects of all heads on a task's counterfactual prompts.
 
-    With `screen`, of so many heads only, those with the largest first-order estimates on the same prompts (`screening`);
-    the others are NaN.
+    Args:
+        model: a decoder-only causal language model.
+        tokenizer: its tokenizer.
+        task: rows to draw prompts from.
+        mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction.
+        prompts: counterfactual prompts.
+        shots: shots a prompt.
+        corruption: what is taken from a prompt so that it no longer says what to do (`tasks.prompts.counterfactual`).
+        measure: as in `causal_effects`.
+        patch: as in `causal_effects`.
+        answers: what is measured after each prompt instead of the task's answers, such as the model's own
+            (`analysis.own_answers`).
+        screen: measure so many heads only, those with the largest first-order estimates on the same prompts (`screening`);
+            the others are NaN.
+        template: the layout of prompts.
+        seed: what every draw depends on.
+        progress: called with the number of prompts done.
     """
-    built = counterfactuals(task, prompts=prompts, shots=shots, template=template, seed=seed)
-    texts, answers = [text for text, _ in built], [answer for _, answer in built]
-    heads = None if screen is None else top_heads(estimated_effects(model, tokenizer, texts, answers, mean_heads), screen)
-    return causal_effects(model, tokenizer, texts, answers, mean_heads, heads=heads, progress=progress)
+    built = counterfactuals(task, prompts=prompts, shots=shots, corruption=corruption, template=template, seed=seed)
+    asked = model, tokenizer, [text for text, _ in built], answers or [answer for _, answer in built], mean_heads
+    how: dict[str, Any] = {"measure": measure, "patch": patch}
+    heads = None if screen is None else top_heads(estimated_effects(*asked, **how), screen)
+    return causal_effects(*asked, heads=heads, progress=progress, **how)
 
 
 def extract(
@@ -131,6 +143,8 @@ def extract(
     prompts: int = 25,
     shots: int = 5,
     contexts: int | None = None,
+    source: Source = "demonstrations",
+    only_right: bool = False,
     effect_prompts: int = 8,
     screen: int | None = None,
     layer: int | None = None,
@@ -149,6 +163,9 @@ def extract(
         prompts: prompts to average over, N.
         shots: shots a prompt, n (10 in Jiang et al. 2502.11019; fewer fit small models).
         contexts: how many different sets of shots the prompts share (see `demonstrations`).
+        source: prompts with solved examples under the instruction, or under the instruction alone in each of its wordings
+            (Davidson et al. 2505.12075), which `shots` then does not concern.
+        only_right: average only over prompts that the model answers right.
         effect_prompts: counterfactual prompts to find the heads on.
         screen: measure only so many heads, those with the largest first-order estimates (`screening`); all by default.
         layer: where a summed intervention would go.
@@ -158,7 +175,7 @@ def extract(
 
     Raises:
         VectorError: k or `screen` larger than the number of heads, k larger than `screen`, or a head that does not exist.
-        DataError: an answer that tokenises to nothing, with its row.
+        DataError: an answer that tokenises to nothing, with its row; or no prompt that the model answers right.
     """
     anatomy = anatomy_of(model)
     if heads is None:
@@ -168,8 +185,9 @@ def extract(
             if screen < k:
                 raise VectorError(f"a shortlist of {screen} heads cannot hold the {k} that are wanted")
     check_answers(tokenizer, task, template)
-    built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, template=template, seed=seed)
-    means = mean_head_outputs(model, tokenizer, [text for text, _ in built])
+    built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, source=source, template=template, seed=seed)
+    texts, answers = [text for text, _ in built], [answer for _, answer in built]
+    means = mean_head_outputs(model, tokenizer, texts, answers=answers if only_right else None)
     if heads is None:
         effects = head_effects(
             model,
@@ -185,6 +203,7 @@ def extract(
         )
         heads = top_heads(effects, k)
     metadata = provenance(model, model_fingerprint(model), task, template=template, prompts=len(built), shots=shots, seed=seed)
+    metadata |= {"source": source, "only_right": only_right}
     return InstructionVector.from_means(model, means, tuple(heads), layer=layer, metadata=metadata)
 
 

@@ -9,7 +9,7 @@ Modes, α being `scale`:
 The place is the *last input token*: the last token before the answer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,16 +38,20 @@ def applied(
     mode: Mode = "distributed",
     scale: float = 1.0,
     positions: Positions = "prefill_end",
+    rows: Sequence[bool] | None = None,
 ) -> Iterator[None]:
     """Intervene on `model` with `vector` for the length of a `with` block.
 
+    Blocks inside one another add up; with `rows` each acts on its own rows, so that a batch may have a vector a row.
+
     Raises:
-        VectorError: unknown mode, or `summed` on a vector without a layer.
+        VectorError: unknown mode, `summed` on a vector without a layer, or no row to edit.
         HookError: on leaving, if the edit never ran or never found a token to edit; inside, if positions cannot be told.
     """
     anatomy = anatomy_of(model)
     with ExitStack() as stack:
         places = stack.enter_context(_tracked(model, positions))
+        places.only(rows)
         if mode == "summed":
             if vector.layer is None:
                 raise VectorError("a summed intervention needs a layer: set `layer` when extracting, or use mode='distributed'")
@@ -90,6 +94,13 @@ class _Places:
     def __init__(self, where: Bool[Tensor, "batch seq"] | None = None) -> None:
         self.where = where
         self.found = where is not None
+        self.rows: Bool[Tensor, " batch"] | None = None
+
+    def only(self, rows: Sequence[bool] | None) -> None:
+        """Leave all other rows alone."""
+        if rows is not None and not any(rows):
+            raise VectorError("rows must be True for at least one row of the batch")
+        self.rows = None if rows is None else torch.tensor([bool(row) for row in rows])
 
     def set(self, where: Bool[Tensor, "batch seq"] | None) -> None:
         """Say where the next forward is edited (None: it cannot be told)."""
@@ -104,7 +115,16 @@ class _Places:
             raise HookError(
                 f"positions are for a batch of shape {tuple(self.where.shape)}, the model runs {tuple(activations.shape[:2])}"
             )
-        return self.where.to(activations.device)[..., None]
+        return self._chosen(self.where).to(activations.device)[..., None]
+
+    def _chosen(self, where: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+        if self.rows is None:
+            return where
+        if len(where) % len(self.rows):
+            raise HookError(f"rows are for a batch of {len(self.rows)}, the model runs {len(where)}")
+        # Beams stand side by side.
+        rows = self.rows.repeat_interleave(len(where) // len(self.rows))
+        return where & rows.to(where.device)[:, None]
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.tasks.prompts import PLAIN, Template
 from instruction_vectors.tasks.task import Task
-from instruction_vectors.vectors.extraction import counterfactuals, demonstrations, mean_head_outputs
+from instruction_vectors.vectors.extraction import mean_head_outputs
 from instruction_vectors.vectors.mediation import all_heads
 from instruction_vectors.vectors.mediation_slow import Patch, whole_forwards
+from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 from instruction_vectors.vectors.vector import Head, check_heads
 
 
@@ -96,7 +97,7 @@ def joint_effects(
     rows = []
     with evaluating(anatomy.causal_lm):
         for prompt, target in zip(prompts, targets, strict=True):
-            answer = encode_pair(tokenizer, prompt, target)[1][0]
+            answer = encode_pair(tokenizer, prompt, target)[1][:1]
             rows.append(whole_forwards(anatomy, encode(tokenizer, prompt), answer, mean_heads, patch, [(), *sets]).exp().cpu())
     found = torch.stack(rows, dim=1)
     return found[0], found[1:] - found[0]

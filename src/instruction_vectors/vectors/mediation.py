@@ -16,14 +16,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError, HookError, ModelError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, tolerance
 from instruction_vectors.models.hooks import Firings, edit_heads
-from instruction_vectors.models.prefix import prefill
+from instruction_vectors.models.prefix import SharedPrefix, prefill
 from instruction_vectors.models.tokens import encode, encode_pair, pad
 from instruction_vectors.models.tree import attention_mask
 from instruction_vectors.vectors.mediation_slow import Patch, log_probability, whole_forwards
@@ -31,7 +31,8 @@ from instruction_vectors.vectors.vector import Head, check_heads
 
 logger = logging.getLogger(__name__)
 
-Measure = Literal["probability", "log_probability"]
+Measure = Literal["probability", "log_probability", "answer"]
+"""Of the answer's first token, or the log-probability of the whole answer."""
 
 
 @torch.no_grad()
@@ -46,9 +47,10 @@ def causal_effects(
     patch: Patch = "replace",
     heads: Sequence[Head] | None = None,
     batch_size: int = 1,
+    tokens_at_once: int = 1024,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "prompt layer head"]:
-    """Change in the target's first-token probability when one head's output at the last prompt token is replaced.
+    """Change in the target's probability when one head's output at the last prompt token is replaced.
 
     The causal indirect effect of Todd et al. 2310.15213 (CE_{lj} in Jiang et al. 2502.11019, App. A), exact.
 
@@ -56,12 +58,15 @@ def causal_effects(
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.
         prompts: counterfactual prompts (shots with shuffled labels, no instruction).
-        targets: the right answers, each with its leading space; the first token of each is measured.
+        targets: the right answers, each with its leading space.
         mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction (`mean_head_outputs`).
-        measure: a difference of probabilities (the papers') or of log-probabilities.
+        measure: a difference of probabilities of the answer's first token (the papers'), of its log-probabilities, or of
+            those of the whole answer, whose cost is that of the first token times the answer's tokens.
         patch: replace the head's output (the papers') or add to it.
         heads: the heads to measure, such as a shortlist of `screening`; all by default. The cost falls with their number.
-        batch_size: prompts swept together; memory grows with it, results do not change.
+        batch_size: prompts swept together; results do not change.
+        tokens_at_once: tokens that a sweep carries up at most, over its prompts and their heads; bounds memory, does not change
+            results. Halved, with a word, for as long as memory does not suffice.
         progress: called with the number of prompts finished after each batch.
 
     Returns:
@@ -79,7 +84,7 @@ def causal_effects(
         raise DataError(f"mean_heads has shape {tuple(mean_heads.shape)}, the model's heads need {expected}")
     if len(prompts) != len(targets) or not prompts:
         raise DataError(f"need as many targets as prompts, and at least one: got {len(prompts)} and {len(targets)}")
-    answers = [encode_pair(tokenizer, p, t)[1][0] for p, t in zip(prompts, targets, strict=True)]
+    answers = [measured_tokens(tokenizer, p, t, measure) for p, t in zip(prompts, targets, strict=True)]
     ids = [encode(tokenizer, p) for p in prompts]
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     asked = sorted(set(all_heads(anatomy) if heads is None else heads))
@@ -88,7 +93,7 @@ def causal_effects(
     with evaluating(anatomy.causal_lm):
         for start in range(0, len(ids), batch_size):
             batch = slice(start, start + batch_size)
-            scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch, asked)
+            scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch, asked, tokens_at_once)
             scores = scores.exp() if measure == "probability" else scores
             effects.append((scores[:, 1:] - scores[:, :1]).cpu())
             if progress:
@@ -102,22 +107,44 @@ def causal_effects(
 
 
 _CHECKED: "weakref.WeakKeyDictionary[Anatomy, float]" = weakref.WeakKeyDictionary()
-"""Length of the longest prompt on which a model's sweep was found exact, or `_NEVER`."""
+"""Length of the longest prompt with its answer on which a model's sweep was found exact, or `_NEVER`."""
 _NEVER = float("inf")
 
 
+_FITTING: "weakref.WeakKeyDictionary[Anatomy, int]" = weakref.WeakKeyDictionary()
+"""Tokens at once that were found to fit into memory where more did not."""
+
+
+def measured_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, measure: Measure) -> list[int]:
+    """The tokens of an answer that a measure is over.
+
+    Raises:
+        DataError: an answer that tokenises to nothing.
+    """
+    tokens = encode_pair(tokenizer, prompt, target)[1]
+    return tokens if measure == "answer" else tokens[:1]
+
+
 def _scores(
-    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch, asked: Sequence[Head]
+    anatomy: Anatomy,
+    ids: list[list[int]],
+    answers: list[list[int]],
+    mean_heads: Tensor,
+    patch: Patch,
+    asked: Sequence[Head],
+    tokens_at_once: int,
 ) -> Float[Tensor, "prompt row"]:
     """The sweep's log-probabilities if it fits the model, else those of whole forwards."""
     checked = _CHECKED.get(anatomy, 0)
     if checked is not _NEVER:
         try:
-            swept = _sweep(anatomy, ids, answers, mean_heads, patch, asked)
-            longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-            if len(ids[longest]) > checked:
+            at_once = min(tokens_at_once, _FITTING.get(anatomy, tokens_at_once))
+            swept = _in_memory(anatomy, at_once, lambda tokens: _sweep(anatomy, ids, answers, mean_heads, patch, asked, tokens))
+            lengths = [len(one) + len(answer) - 1 for one, answer in zip(ids, answers, strict=True)]
+            longest = max(range(len(ids)), key=lengths.__getitem__)
+            if lengths[longest] > checked:
                 _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch, asked)
-                _CHECKED[anatomy] = len(ids[longest])
+                _CHECKED[anatomy] = lengths[longest]
             return swept
         except (HookError, torch.OutOfMemoryError):
             raise
@@ -133,8 +160,28 @@ def _scores(
     return torch.stack(each)
 
 
+def _in_memory(anatomy: Anatomy, tokens: int, run: Callable[[int], Tensor]) -> Tensor:
+    """`run` with as many tokens at once, halved when memory does not hold them, which is remembered and said."""
+    while True:
+        try:
+            return run(tokens)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            # A CPU has no error type of its own for this.
+            if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)) or tokens < 4:
+                raise
+        # Out here the failed attempt's tensors are gone.
+        logger.warning("out of memory with %d tokens at once: going on with %d", tokens, tokens // 2)
+        tokens = _FITTING[anatomy] = tokens // 2
+
+
 def _compare(
-    anatomy: Anatomy, swept: Tensor, ids: list[int], answer: int, mean_heads: Tensor, patch: Patch, asked: Sequence[Head]
+    anatomy: Anatomy,
+    swept: Tensor,
+    ids: list[int],
+    answer: list[int],
+    mean_heads: Tensor,
+    patch: Patch,
+    asked: Sequence[Head],
 ) -> None:
     """Raise ModelError unless the clean row and the last of those that go up the farthest equal ordinary forwards."""
     farthest = sum(layer == asked[0][0] for layer, _ in asked)
@@ -145,54 +192,81 @@ def _compare(
 
 
 def _sweep(
-    anatomy: Anatomy, ids: list[list[int]], answers: list[int], mean_heads: Tensor, patch: Patch, asked: Sequence[Head]
+    anatomy: Anatomy,
+    ids: list[list[int]],
+    answers: list[list[int]],
+    mean_heads: Tensor,
+    patch: Patch,
+    asked: Sequence[Head],
+    tokens_at_once: int,
 ) -> Float[Tensor, "prompt row"]:
     """Log-probability of each answer, for the clean token (row 0) and for each head asked for, in order (rows 1...)."""
-    mine = [[head for at, head in asked if at == layer] for layer in range(anatomy.n_layers)]
-    rows = 1 + len(asked)
     prefix_ids, prefix_mask = pad([row[:-1] for row in ids])
     cache = prefill(anatomy, prefix_ids)
-    last = torch.tensor([row[-1] for row in ids])
-    position = torch.tensor([len(row) - 1 for row in ids])
-    batch, prefix = prefix_ids.shape
-    own = torch.eye(rows, dtype=torch.bool).expand(batch, 1, rows, rows)
-    allowed = torch.cat([prefix_mask[:, None, None].expand(batch, 1, rows, prefix), own], dim=-1)
-    key_position = torch.cat([torch.arange(prefix).expand(batch, prefix), position[:, None].expand(batch, rows)], dim=-1)
-    gap = (position[:, None, None, None] - key_position[:, None, None]).expand(allowed.shape)
-    with _growing_rows(anatomy, [len(one) for one in mine]), _one_head_each(anatomy, mean_heads, patch, mine):
+    width = max(len(answer) for answer in answers)
+    at_once = max(1, tokens_at_once // (len(ids) * width) - 1)
+    parts = [
+        _sweep_part(anatomy, cache, prefix_mask, ids, answers, mean_heads, patch, asked[start : start + at_once])
+        for start in range(0, len(asked), at_once)
+    ]
+    return torch.cat([parts[0], *(part[:, 1:] for part in parts[1:])], dim=1)
+
+
+def _sweep_part(
+    anatomy: Anatomy,
+    cache: SharedPrefix,
+    prefix_mask: Bool[Tensor, "prompt prefix"],
+    ids: list[list[int]],
+    answers: list[list[int]],
+    mean_heads: Tensor,
+    patch: Patch,
+    asked: Sequence[Head],
+) -> Float[Tensor, "prompt row"]:
+    """One sweep over a few of the heads. A row is the last input token and, after it, the answer's tokens but the last."""
+    mine = [[head for at, head in asked if at == layer] for layer in range(anatomy.n_layers)]
+    rows = 1 + len(asked)
+    read, _ = pad([[row[-1], *answer[:-1]] for row, answer in zip(ids, answers, strict=True)])
+    position = torch.tensor([[len(row) - 1] for row in ids]) + torch.arange(read.shape[1])
+    tokens, positions = read.repeat(1, rows), position.repeat(1, rows)
+    (batch, prefix), (_, width), (_, total) = prefix_mask.shape, read.shape, tokens.shape
+    own = torch.kron(torch.eye(rows), torch.ones(width, width).tril()).bool().expand(batch, 1, total, total)
+    allowed = torch.cat([prefix_mask[:, None, None].expand(batch, 1, total, prefix), own], dim=-1)
+    key_positions = torch.cat([torch.arange(prefix).expand(batch, prefix), positions], dim=-1)
+    gap = positions[:, None, :, None] - key_positions[:, None, None]
+    with _growing_rows(anatomy, [len(one) for one in mine], width), _one_head_each(anatomy, mean_heads, patch, mine, width):
         hidden = anatomy.backbone(
-            input_ids=last[:, None].expand(batch, rows).to(anatomy.device),
-            position_ids=position[:, None].expand(batch, rows).to(anatomy.device),
+            input_ids=tokens.to(anatomy.device),
+            position_ids=positions.to(anatomy.device),
             attention_mask=attention_mask(anatomy, allowed, gap),
             past_key_values=cache,
             use_cache=True,
         )[0]
-    return _answer_log_probability(anatomy, hidden, torch.tensor(answers, device=hidden.device))
+    wanted, real = pad(answers)
+    by_token = _log_probabilities(anatomy, hidden, wanted.repeat(1, rows).to(hidden.device)).unflatten(1, (rows, width))
+    return by_token.where(real[:, None].to(hidden.device), 0).sum(-1)
 
 
-def _answer_log_probability(
-    anatomy: Anatomy, hidden: Float[Tensor, "prompt row hidden"], answers: Int[Tensor, " prompt"], rows_at_once: int = 128
-) -> Float[Tensor, "prompt row"]:
-    """Log-probability of one answer token a prompt at every row; the head runs over a few rows at a time."""
-    scores = []
-    for part in hidden.split(rows_at_once, dim=1):
-        scores.append(log_probability(anatomy.logits(part), answers[:, None]))
-    return torch.cat(scores, dim=1)
+def _log_probabilities(
+    anatomy: Anatomy, hidden: Float[Tensor, "prompt token hidden"], answers: Int[Tensor, "prompt token"], at_once: int = 128
+) -> Float[Tensor, "prompt token"]:
+    """Log-probability of the token that each token is to predict; the head runs over a few at a time."""
+    parts = zip(hidden.split(at_once, dim=1), answers.split(at_once, dim=1), strict=True)
+    return torch.cat([log_probability(anatomy.logits(part), answer) for part, answer in parts], dim=1)
 
 
 @contextmanager
-def _growing_rows(anatomy: Anatomy, joining: Sequence[int]) -> Iterator[None]:
-    """Let each layer run only the rows that exist by then: row 0, and those of the heads up to its own."""
+def _growing_rows(anatomy: Anatomy, joining: Sequence[int], width: int) -> Iterator[None]:
+    """Let each layer run only the rows, `width` tokens each, that exist by then: row 0, and those of the heads up to its own."""
 
     def at(layer: int) -> Callable:
-        before = 1 + sum(joining[:layer])
-        after = before + joining[layer]
+        before = width * (1 + sum(joining[:layer]))
+        after = before + width * joining[layer]
 
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             hidden = args[0] if args else kwargs["hidden_states"]
-            grown = torch.cat([hidden[:, :before], hidden[:, :1].expand(-1, joining[layer], -1)], dim=1)
-            kwargs = {name: _first_rows(name, value, after) for name, value in kwargs.items()}
-            args = tuple(_first_rows("", value, after) for value in args[1:])
+            grown = torch.cat([hidden[:, :before], hidden[:, :width].repeat(1, joining[layer], 1)], dim=1)
+            kwargs = {name: _first_tokens(name, value, after) for name, value in kwargs.items()}
+            args = tuple(_first_tokens("", value, after) for value in args[1:])
             return ((grown, *args), kwargs) if "hidden_states" not in kwargs else ((), {**kwargs, "hidden_states": grown})
 
         return hook
@@ -203,28 +277,28 @@ def _growing_rows(anatomy: Anatomy, joining: Sequence[int]) -> Iterator[None]:
         yield
 
 
-def _first_rows(name: str, value: Any, count: int) -> Any:
-    """Cut a layer's per-token argument down to the first `count` rows."""
+def _first_tokens(name: str, value: Any, count: int) -> Any:
+    """Cut a layer's per-token argument down to the first `count` tokens."""
     if name == "position_embeddings" or (isinstance(value, tuple) and all(isinstance(v, Tensor) for v in value)):
         return tuple(v[:, :count] for v in value)
     if not isinstance(value, Tensor):
         return value
-    if value.dim() == 4:  # attention mask [batch, 1, row, prefix + row]
+    if value.dim() == 4:  # attention mask [batch, 1, token, prefix + token]
         return value[:, :, :count, : value.shape[3] - value.shape[2] + count]
-    if value.dim() == 2:  # position ids [batch, row]
+    if value.dim() == 2:  # position ids [batch, token]
         return value[:, :count]
     return value
 
 
 def _one_head_each(
-    anatomy: Anatomy, mean_heads: Tensor, patch: Patch, mine: Sequence[Sequence[int]]
+    anatomy: Anatomy, mean_heads: Tensor, patch: Patch, mine: Sequence[Sequence[int]], width: int
 ) -> AbstractContextManager[Firings]:
-    """At each layer, the rows that have just joined get one of its heads replaced each."""
+    """At each layer, the rows that have just joined get one of its heads replaced each, at the first of their tokens."""
 
     def edit(layer: int, value: Tensor) -> Tensor:
         value = value.clone()
-        joined = value[:, -len(mine[layer]) :]
         heads = torch.tensor(mine[layer], device=value.device)
+        joined = value[:, -width * len(heads) :: width]
         rows = torch.arange(len(heads), device=value.device)
         base = joined[:, rows, heads] if patch == "add" else 0
         joined[:, rows, heads] = mean_heads[layer, heads] + base

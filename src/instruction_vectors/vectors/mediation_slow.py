@@ -21,36 +21,42 @@ Patch = Literal["replace", "add"]
 def whole_forwards(
     anatomy: Anatomy,
     ids: Sequence[int],
-    answer: int,
+    answer: Sequence[int],
     mean_heads: Float[Tensor, "layer head head_dim"],
     patch: Patch,
     sets: Sequence[Sequence[Head]],
     *,
     tokens_at_once: int = 4096,
 ) -> Float[Tensor, " set"]:
-    """Log-probability of `answer` after the prompt `ids`, all heads of a set patched at the last token; of none: clean."""
-    step = max(1, tokens_at_once // len(ids))
+    """Log-probability of `answer` after the prompt `ids`, all heads of a set patched at its last token; of none: clean."""
+    step = max(1, tokens_at_once // (len(ids) + len(answer) - 1))
     parts = [sets[start : start + step] for start in range(0, len(sets), step)]
     return torch.cat([_forward(anatomy, ids, answer, mean_heads, patch, part) for part in parts])
 
 
 def _forward(
-    anatomy: Anatomy, ids: Sequence[int], answer: int, mean_heads: Tensor, patch: Patch, sets: Sequence[Sequence[Head]]
+    anatomy: Anatomy,
+    ids: Sequence[int],
+    answer: Sequence[int],
+    mean_heads: Tensor,
+    patch: Patch,
+    sets: Sequence[Sequence[Head]],
 ) -> Float[Tensor, " set"]:
+    last = len(ids) - 1
     patched = [(place, *head) for place, heads in enumerate(sets) for head in heads]
 
     def edit(layer: int, value: Tensor) -> Tensor:
         value = value.clone()
         for place, at, head in patched:
             if at == layer:
-                base = value[place, -1, head] if patch == "add" else 0
-                value[place, -1, head] = mean_heads[layer, head] + base
+                base = value[place, last, head] if patch == "add" else 0
+                value[place, last, head] = mean_heads[layer, head] + base
         return value
 
-    tokens = torch.tensor(ids, device=anatomy.device).repeat(len(sets), 1)
+    tokens = torch.tensor([*ids, *answer[:-1]], device=anatomy.device).repeat(len(sets), 1)
     with edit_heads(anatomy, range(anatomy.n_layers), edit):
         hidden = anatomy.backbone(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)[0]
-    return log_probability(anatomy.logits(hidden[:, -1:])[:, 0], torch.tensor(answer, device=hidden.device))
+    return log_probability(anatomy.logits(hidden[:, last:]), torch.tensor(answer, device=hidden.device)).sum(-1)
 
 
 def log_probability(logits: Float[Tensor, "*batch vocabulary"], answer: Tensor) -> Float[Tensor, "*batch"]:

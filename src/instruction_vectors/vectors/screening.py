@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.errors import HookError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import edit_heads
-from instruction_vectors.models.tokens import encode, encode_pair
+from instruction_vectors.models.tokens import encode
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.mediation import Measure
+from instruction_vectors.vectors.mediation import Measure, measured_tokens
 from instruction_vectors.vectors.mediation_slow import Patch, log_probability
 
 
@@ -41,7 +41,7 @@ def estimated_effects(
         prompts: as `causal_effects` takes them, and so the rest.
         targets: the right answers.
         mean_heads: `[layer, head, head_dim]`, mean head outputs under the instruction.
-        measure: a difference of probabilities or of log-probabilities.
+        measure: a difference of probabilities of the first token, of its log-probabilities, or of the whole answer's.
         patch: the head's output is replaced, or added to.
 
     Raises:
@@ -53,7 +53,7 @@ def estimated_effects(
     found = []
     with evaluating(anatomy.causal_lm):
         for prompt, target in zip(prompts, targets, strict=True):
-            answer = encode_pair(tokenizer, prompt, target)[1][0]
+            answer = measured_tokens(tokenizer, prompt, target, measure)
             outputs, gradients = _slopes(anatomy, encode(tokenizer, prompt), answer, measure)
             change = mean_heads - outputs if patch == "replace" else mean_heads
             found.append((gradients * change).sum(-1).cpu())
@@ -63,20 +63,22 @@ def estimated_effects(
     return result
 
 
-def _slopes(anatomy: Anatomy, ids: Sequence[int], answer: int, measure: Measure) -> tuple[Tensor, Tensor]:
+def _slopes(anatomy: Anatomy, ids: Sequence[int], answer: Sequence[int], measure: Measure) -> tuple[Tensor, Tensor]:
     """Every head's output at the last token, and the measure's gradient there: both `[layer, head, head_dim]`."""
     shape = anatomy.n_layers, anatomy.n_heads, anatomy.head_dim
     outputs = torch.zeros(shape, dtype=anatomy.dtype, device=anatomy.device)
     added = torch.zeros_like(outputs, requires_grad=True)
 
-    def edit(layer: int, heads: Tensor) -> Tensor:
-        outputs[layer] = heads[0, -1].detach()
-        return torch.cat([heads[:, :-1], heads[:, -1:] + added[layer]], dim=1)
+    last = len(ids) - 1
 
-    tokens = torch.tensor([list(ids)], device=anatomy.device)
+    def edit(layer: int, heads: Tensor) -> Tensor:
+        outputs[layer] = heads[0, last].detach()
+        return torch.cat([heads[:, :last], heads[:, last : last + 1] + added[layer], heads[:, last + 1 :]], dim=1)
+
+    tokens = torch.tensor([[*ids, *answer[:-1]]], device=anatomy.device)
     with torch.enable_grad(), edit_heads(anatomy, range(anatomy.n_layers), edit):
         hidden = anatomy.backbone(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)[0]
-        value = log_probability(anatomy.logits(hidden[:, -1:])[0, 0], torch.tensor(answer, device=hidden.device))
+        value = log_probability(anatomy.logits(hidden[:, last:])[0], torch.tensor(answer, device=hidden.device)).sum()
         (gradient,) = torch.autograd.grad(value.exp() if measure == "probability" else value, added)
     return outputs, gradient
 

@@ -7,7 +7,7 @@ distributed intervention adds each at its own head.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,15 +73,41 @@ class InstructionVector:
         Raises:
             VectorError: a head that the model does not have.
         """
+        check_heads(heads, anatomy_of(model))
+        return cls._written(model, heads, torch.stack([mean_heads[layer, head] for layer, head in heads]).float().cpu(), **more)
+
+    @classmethod
+    @torch.no_grad()
+    def _written(
+        cls, model: nn.Module, heads: tuple[Head, ...], values: Float[Tensor, "head head_dim"], **more: Any
+    ) -> "InstructionVector":
+        """The vector of heads with these mean outputs, θ being the sum of what the model's heads write of them."""
         anatomy = anatomy_of(model)
-        check_heads(heads, anatomy)
-        values = torch.stack([mean_heads[layer, head] for layer, head in heads]).float().cpu()
-        with torch.no_grad():
-            written = [anatomy.write(layer, head, v) for (layer, head), v in zip(heads, values, strict=True)]
+        written = [anatomy.write(layer, head, value) for (layer, head), value in zip(heads, values, strict=True)]
         return cls(tuple(heads), values, torch.stack(written).sum(0).float().cpu(), **more)
 
+    def first(self, model: nn.Module, k: int) -> "InstructionVector":
+        """The vector of its first k heads: the strongest k, where `extract` made it.
+
+        Args:
+            model: the model the vector was made from.
+            k: how many heads.
+
+        Raises:
+            VectorError: fewer than k heads, or another model's vector.
+        """
+        self.check_fits(model)
+        if not 1 <= k <= len(self.heads):
+            raise VectorError(f"this vector has {len(self.heads)} heads, so not the first {k}")
+        return self._written(model, self.heads[:k], self.values[:k], layer=self.layer, metadata=self.metadata)
+
     def applied(
-        self, model: nn.Module, mode: Mode = "distributed", scale: float = 1.0, positions: Positions = "prefill_end"
+        self,
+        model: nn.Module,
+        mode: Mode = "distributed",
+        scale: float = 1.0,
+        positions: Positions = "prefill_end",
+        rows: Sequence[bool] | None = None,
     ) -> AbstractContextManager[None]:
         """Intervene on `model` inside a `with` block; see `injection.applied` for modes and positions.
 
@@ -90,13 +116,15 @@ class InstructionVector:
             mode: `distributed`, `summed` or `replace`.
             scale: α, in multiples of the vector; negative subtracts. `replace` knows none.
             positions: which tokens; `"prefill_end"`, `"labels"`, or bool `[batch, seq]`.
+            rows: for each row of the batch whether it gets the vector; all by default. One block inside another gives each row
+                a vector of its own.
 
         Raises:
             VectorError: the vector does not fit the model, or the mode does not fit either.
             HookError: no token was edited.
         """
         self.check_fits(model)
-        return applied(self, model, mode=mode, scale=scale, positions=positions)
+        return applied(self, model, mode=mode, scale=scale, positions=positions, rows=rows)
 
     def check_fits(self, model: nn.Module) -> None:
         """Raise VectorError, with the reason, if the model's heads cannot carry this vector."""

@@ -18,12 +18,13 @@ from ..contents import (
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
 from ..values import Estimate, mapping, number, series, show
+from .costs import costs
 from .effects import heat_map, ranking
 from .lanes import Lane, Mark, lanes
 from .lines import Line, domain_of, panel
 from .planes import forms, fronts
 
-__all__ = ["curves", "forms", "fronts", "heat_map", "knowing_and_doing", "per_task", "ranking", "steering"]
+__all__ = ["costs", "curves", "forms", "fronts", "heat_map", "knowing_and_doing", "per_task", "ranking", "steering"]
 
 _MOST_LANES = 40
 _PANELS = {

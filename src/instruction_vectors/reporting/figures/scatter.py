@@ -92,15 +92,21 @@ def _axes(axes: tuple[str, str], xs: Scale, ys: Scale, width: float, paint: Pain
     parts = []
     for value in ticks(*xs.domain, about=5):
         parts.append(el("line", x1=xs(value), x2=xs(value), y1=top, y2=bottom, stroke=paint["rule"]))
-        parts.append(text(xs(value), bottom + 16, show(value), size=11, text_anchor="middle", fill=paint["muted"]))
+        parts.append(text(xs(value), bottom + 16, show(value, _digits(xs)), size=11, text_anchor="middle", fill=paint["muted"]))
     for value in ticks(*ys.domain, about=5):
         parts.append(el("line", x1=left, x2=right, y1=ys(value), y2=ys(value), stroke=paint["rule"]))
-        parts.append(text(left - 6, ys(value) + 4, show(value), size=11, text_anchor="end", fill=paint["muted"]))
+        parts.append(text(left - 6, ys(value) + 4, show(value, _digits(ys)), size=11, text_anchor="end", fill=paint["muted"]))
     across, up = (shorten(label, width - _LEFT, 11.5) for label in axes)
     parts.append(text((left + right) / 2, bottom + 33, across, size=11.5, text_anchor="middle", fill=paint["muted"]))
     middle = (top + bottom) / 2
     turned = f"rotate(-90 11 {num(middle)})"
     return [*parts, text(11, middle, up, size=11.5, text_anchor="middle", fill=paint["muted"], transform=turned)]
+
+
+def _digits(scale: Scale) -> int:
+    """Decimals that tell neighbouring ticks apart."""
+    low, high = scale.domain
+    return 2 if high - low < 2 else 1 if high - low < 8 else 0
 
 
 def _trail(trail: Trail, axes: tuple[str, str], xs: Scale, ys: Scale, paint: Paint) -> list[Markup]:

@@ -16,7 +16,7 @@ from ..contents import (
     tasks_of,
     top_heads,
 )
-from ..values import Estimate, combine, paired, show, show_full
+from ..values import Estimate, combine, mapping, paired, show, show_full
 from .courses import FEWEST_TASKS, Course
 from .wording import capital, change, plural
 
@@ -30,9 +30,9 @@ def effects(results: Mapping[str, Any]) -> list[str]:
         verb = "raises" if effect.value > 0 else "lowers"
         size = effect if effect.value > 0 else -effect
         clear = "" if effect.sure or not effect.bounded else ", an effect whose interval holds 0"
+        measured = mapping(results.get("effects")).get("measured") or "the probability of the right answer"
         out.append(
-            f"The strongest head is layer {layer}, head {head}: its replacement {verb} the probability of the right "
-            f"answer by {show_full(size, 3)}{clear}."
+            f"The strongest head is layer {layer}, head {head}: its replacement {verb} {measured} by {show_full(size, 3)}{clear}."
         )
     if cells:
         up = [value for _, _, value in cells if value > 0]
