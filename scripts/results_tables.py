@@ -18,10 +18,17 @@ def main() -> None:
     pilot = gather(ROOT / "results" / "pilot")
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
     chats = _chats(read_json(ROOT / "results" / "analysis" / "chats.json"))
+    steering = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", write_summary(pilot))
     wanted = {
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
-        ROOT / "docs" / "evidence.md": _between(_between(evidence, "diagnosis", write_summary(diagnosis)), "chats", chats),
+        ROOT / "docs" / "evidence.md": _replaced(
+            evidence,
+            {"diagnosis": write_summary(diagnosis), "chats": chats, "steering": "\n".join(map(_steering, steering))},
+        ),
+        ROOT / "docs" / "images" / "cost.svg": figure_svg(
+            {"mediation": read_json(ROOT / "results" / "benchmarks" / "mediation.json")}, "cost"
+        ),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
         ROOT / "results" / "headline.json": json.dumps(pilot["grid"]["headline"], indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
@@ -50,6 +57,35 @@ def _chats(measured: dict[str, Any]) -> str:
         last = "\N{EN DASH}" if loss is None else f"{loss:.2f}"
         lines.append(f"| {name} | {' | '.join(cells)} | {now['kl']:.3f} | {last} |".replace("-", "\N{MINUS SIGN}"))
     return "\n".join(lines) + "\n"
+
+
+_CONDITIONS = ("x", "x+c", "x+iv", "x+c+iv", "x+c+other", "x+c+mean", "x+c+random")
+
+
+def _steering(measured: dict[str, Any]) -> str:
+    """First-token accuracy of each task under each condition and mode, with the interval of what is claimed."""
+    settings, tasks = measured["settings"], measured["tasks"]
+    lines = [
+        f"`{settings['model']}`, {settings['rows']} test rows a task, {settings['k']} universal heads, scale {settings['scale']:g}; "
+        f"summed vectors after layer {measured['layer']}.",
+        "",
+        f"| task | mode | {' | '.join(condition.replace('iv', 'θ') for condition in _CONDITIONS)} |",
+        "| :-- | :-- |" + " --: |" * len(_CONDITIONS),
+    ]
+    for mode, mean in measured["mean"].items():
+        for name, table in tasks.items():
+            low, high = table[mode]["intervals"]["x+c+iv"]
+            cells = [f"{table[mode][c]:.2f}" + f" [{low:.2f}, {high:.2f}]" * (c == "x+c+iv") for c in _CONDITIONS]
+            lines.append(f"| {name} | {mode} | {' | '.join(cells)} |")
+        for label, measure in (("**mean**", "first_token"), ("mean, whole answers", "exact")):
+            lines.append(f"| {label} | {mode} | {' | '.join(f'{mean[measure][c]:.2f}' for c in _CONDITIONS)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _replaced(page: str, parts: dict[str, str]) -> str:
+    for part, content in parts.items():
+        page = _between(page, part, content)
+    return page
 
 
 def _between(page: str, part: str, content: str) -> str:

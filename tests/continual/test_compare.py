@@ -98,6 +98,8 @@ def test_the_headline_compares_with_plain_training_at_its_best_rate():
     assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == pytest.approx(
         {"plain_kl": 6 / 24, "osf": 12 / 24, "lower_lr": 22 / 24}
     )
+    own = found["func"]["A"]["controls"]
+    assert {name: each["ip_recovered"] for name, each in own.items()} == pytest.approx({"plain_kl": 6 / 24, "lower_lr": 22 / 24})
     assert found["controls"]["lower_lr"]["ap_delta"] == pytest.approx((20 + 12 - 30 - 20) / 80)
 
 

@@ -26,6 +26,8 @@ CONTROLS: Mapping[str, tuple[str, str]] = {
     "mix_in": ("mix_in", "none"),
     "olora": ("olora", "none"),
     "ewc": ("ewc", "none"),
+    "anchors": ("anchors", "none"),
+    "guided_anchors": ("anchors", "iv"),
 }
 """Method and guide of each arm that guidance has to beat; `lower_lr` besides, plain training at a lower learning rate."""
 
@@ -38,8 +40,9 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
 
     Returns:
         For each benchmark its sequences, each with what `compare` gives for guided training at the same learning rate and
-        epochs, and the rate and epochs themselves; under `controls` the same for each arm of `CONTROLS`, all sequences
-        together. What has no finished cells is left out; an arm is compared on the seeds that it and plain training share.
+        epochs, the rate and epochs themselves, and under `controls` the same for each arm of `CONTROLS`; under `controls` at
+        the top those of all sequences together. What has no finished cells is left out; an arm is compared on the seeds that it
+        and plain training share.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -52,14 +55,20 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             best = best_rate(cells)
             if best is None:
                 continue
-            base = _arm(cells, "sequential", "none", best)
+            base, below = _arm(cells, "sequential", "none", best), _lower(cells, best)
             plain += base
-            lower += _lower(cells, best)
+            lower += below
             if guided := _against(base, _arm(cells, "sequential", "iv", best)):
-                out.setdefault(benchmark, {})[sequence] = guided | {"learning_rate": best[0], "epochs": best[1]}
+                at = {"learning_rate": best[0], "epochs": best[1], "controls": _controls(base, cells, below)}
+                out.setdefault(benchmark, {})[sequence] = guided | at
+    return out | {"controls": _controls(plain, results, lower)}
+
+
+def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
+    """What each control keeps and costs against plain training, where it has finished cells."""
     arms = {name: _at_rates_of(plain, results, *arm) for name, arm in CONTROLS.items()} | {"lower_lr": lower}
     controls = {name: _against(plain, arm) for name, arm in arms.items()}
-    return out | {"controls": _corrected({name: found for name, found in controls.items() if found})}
+    return _corrected({name: found for name, found in controls.items() if found})
 
 
 def _corrected(controls: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..contents import order_name
 from ..values import Estimate, estimate, mapping, number
 from .cells import Cell, Table, value_cell
 
@@ -38,12 +39,19 @@ def compared(results: Mapping[str, Any]) -> Table | None:
 
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     found = mapping(mapping(results.get("grid")).get("headline"))
-    for benchmark, sequences in found.items():
-        if benchmark != "controls":
-            for sequence, values in mapping(sequences).items():
-                yield f"{benchmark} {sequence}", "guided", mapping(values)
-    for name, values in mapping(found.get("controls")).items():
-        yield "\N{EN DASH}", name.replace("_", " "), mapping(values)
+    several = [
+        (order_name(benchmark, sequence), mapping(values))
+        for benchmark, sequences in found.items()
+        if benchmark != "controls"
+        for sequence, values in mapping(sequences).items()
+    ]
+    for order, values in several:
+        yield order, "guided", values
+        for name, control in mapping(values.get("controls")).items():
+            yield order, name.replace("_", " "), mapping(control)
+    if len(several) != 1 or not several[0][1].get("controls"):
+        for name, values in mapping(found.get("controls")).items():
+            yield "\N{EN DASH}", name.replace("_", " "), mapping(values)
 
 
 def _values(found: Mapping[str, Any]) -> list[Cell]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..contents import order_name
 from ..values import estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
@@ -26,7 +27,7 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
     for entry in entries[:most]:
         names = [
-            Cell(f"{entry.get('benchmark')} {entry.get('sequence')}"),
+            Cell(order_name(entry.get("benchmark"), entry.get("sequence"))),
             Cell(str(entry.get("method"))),
             Cell(str(entry.get("guide"))),
         ]
@@ -46,7 +47,7 @@ def _cut(entries: Sequence[Mapping[str, Any]]) -> str:
     """A sentence on rows that were too long, if there are any."""
     most: dict[str, int] = {}
     for entry in entries:
-        of = f"{entry.get('benchmark')} {entry.get('sequence')}"
+        of = order_name(entry.get("benchmark"), entry.get("sequence"))
         most[of] = max(most.get(of, 0), int(number(entry.get("cut")) or 0))
     told = [f"{of}: {count}" for of, count in most.items() if count]
     return f" Rows cut to fit (inputs in their middle, training answers at their end): {', '.join(told)}." if told else ""
@@ -59,9 +60,9 @@ def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     rows = []
     for entry in entries[:most]:
         values = [estimate_of(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
-        parts = ("sequence", "method", "guide", "learning_rate", "epochs", "seed")
-        name = ", ".join(str(entry.get(part)) for part in parts)
-        rows.append([Cell(name), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))])
+        rows.append(
+            [Cell(_named(entry)), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))]
+        )
     stages = (f"after task {number}" for number in range(1, depth))
     columns = ["sequence, method, guide, learning rate, epochs, seed", "M0", *stages]
     return Table("Five-shot accuracy (IP) along the sequence", columns, rows) if rows else None
@@ -78,10 +79,14 @@ def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
             for j, name in enumerate(names)
         ]
         if rows and stages:
-            parts = ("sequence", "method", "guide", "learning_rate", "epochs", "seed")
-            caption = f"Scores on each task, {', '.join(str(entry.get(part)) for part in parts)}"
+            caption = f"Scores on each task, {_named(entry)}"
             out.append(Table(caption, ["task", "M0", *(f"after {name}" for name in names)][: len(stages) + 1], rows))
     return out
+
+
+def _named(entry: Mapping[str, Any]) -> str:
+    parts = ("method", "guide", "learning_rate", "epochs", "seed")
+    return ", ".join([order_name(entry.get("benchmark"), entry.get("sequence")), *(str(entry.get(part)) for part in parts)])
 
 
 def _plain(value: object) -> Cell:
