@@ -121,6 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     model, tokenizer = load(options.model)
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "data_dir", "tasks", "layer")}
+    settings["model"] = Path(options.model).name  # of a folder, not where it lies
     report = measure(model, tokenizer, options) | {"settings": settings, "threads": torch.get_num_threads()}
     print(json.dumps(report, indent=None if options.json else 1))
 
