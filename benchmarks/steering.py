@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-from instruction_vectors import InstructionVector, causal_effects, load, load_benchmark, mean_head_outputs, top_heads
+from instruction_vectors import InstructionVector, load, load_benchmark
 from instruction_vectors.analysis.steering import summarise
 from instruction_vectors.evaluation.scoring import copies_input, score
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.progress import track
 from instruction_vectors.tasks.prompts import PLAIN, bare, instructed
-from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
+from instruction_vectors.vectors.universal import extract_all
 
 TASKS = (
     "present-past",
@@ -69,19 +69,19 @@ def measure(model, tokenizer, options) -> dict:
     anatomy = anatomy_of(model)
     layer = options.layer if options.layer is not None else round(2 / 3 * anatomy.n_layers)
     modes = ("distributed", "summed") if anatomy.adds_writes else ("distributed",)
-    means, effects = {}, []
     with track("Means and exact effects", len(tasks), "task") as advance:
-        for number, name in enumerate(tasks, start=1):
-            train = sides[name].train
-            told = demonstrations(train, prompts=25, shots=5, seed=options.seed)
-            means[name] = mean_head_outputs(model, tokenizer, [text for text, _ in told])
-            built = counterfactuals(train, prompts=options.prompts, shots=5, seed=options.seed)
-            texts, answers = [text for text, _ in built], [answer for _, answer in built]
-            effects.append(causal_effects(model, tokenizer, texts, answers, means[name]).mean(0))
-            advance(number)
-    heads = top_heads(torch.stack(effects), options.k)
-    vectors = {name: InstructionVector.from_means(model, means[name], heads, layer=layer) for name in tasks}
-    mean = InstructionVector.from_means(model, torch.stack(list(means.values())).mean(0), heads, layer=layer)
+        vectors = extract_all(
+            model,
+            tokenizer,
+            [sides[name].train for name in tasks],
+            k=options.k,
+            effect_prompts=options.prompts,
+            layer=layer,
+            seed=options.seed,
+            progress=advance,
+        )
+    first, *others = vectors.values()
+    mean = sum(others, first) * (1 / len(tasks))
     tables = {}
     with track("Steering", len(tasks), "task") as advance:
         for number, name in enumerate(tasks):
@@ -102,7 +102,7 @@ def measure(model, tokenizer, options) -> dict:
         for mode in modes
     }
     cosine = {a: {b: round(vectors[a].cosine(vectors[b]), 3) for b in tasks} for a in tasks}
-    return {"mean": average, "tasks": tables, "heads": heads, "layer": layer, "cosine": cosine}
+    return {"mean": average, "tasks": tables, "heads": first.heads, "layer": layer, "cosine": cosine}
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.extraction import mean_head_outputs
+from instruction_vectors.vectors.extraction import told_means
 from instruction_vectors.vectors.mediation import Measure, causal_effects
-from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
+from instruction_vectors.vectors.prompting import Source, counterfactuals
 from instruction_vectors.vectors.screening import estimated_effects
 
 Target = Literal["task", "own"]
@@ -63,9 +63,8 @@ def kept_effects(
     """
 
     def means() -> Any:
-        told = demonstrations(task, prompts=mean_prompts, shots=shots, source=source, template=template, seed=seed)
-        answers = [answer for _, answer in told] if only_right else None
-        return mean_head_outputs(model, tokenizer, [text for text, _ in told], answers=answers).tolist()
+        how: dict[str, Any] = {"source": source, "only_right": only_right, "template": template, "seed": seed}
+        return told_means(model, tokenizer, task, prompts=mean_prompts, shots=shots, **how).tolist()
 
     mean_heads = torch.tensor(ledger.step("means", means))
     built = counterfactuals(task, prompts=prompts, shots=shots, corruption=corruption, template=template, seed=seed)

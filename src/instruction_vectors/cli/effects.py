@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet, waiting
 
 _WORDS = {
@@ -24,14 +25,8 @@ _WORDS = {
 @click.option("--prompts", type=click.IntRange(min=1), default=8, show_default=True, help="Counterfactual prompts.")
 @click.option("--mean-prompts", type=click.IntRange(min=1), default=25, show_default=True, help="Prompts to average over.")
 @click.option("--shots", type=click.IntRange(min=0), default=5, show_default=True, help="Shots a prompt.")
-@click.option(
-    "--source",
-    type=click.Choice(["demonstrations", "instructions"]),
-    default="demonstrations",
-    show_default=True,
-    help="Average over solved examples under the instruction, or over the instruction alone in each of its wordings.",
-)
-@click.option("--only-right", is_flag=True, help="Average only over prompts that the model answers right.")
+@options.source
+@options.only_right
 @click.option(
     "--corruption",
     type=click.Choice(["shuffle_and_drop", "shuffle", "drop", "zero_shot"]),
@@ -47,7 +42,7 @@ _WORDS = {
     help="Of the answer's first token, or the whole answer's log-probability.",
 )
 @click.option("--own-answers", is_flag=True, help="Measure on what the model itself answers when told, right or not.")
-@click.option("--chat", is_flag=True, help="Lay prompts out in the model's own chat format.")
+@options.chat
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many heads to list.")
 @click.option("--screen", type=click.IntRange(min=1), help="Measure only so many heads, chosen by first-order estimates.")
 @click.option("--check", is_flag=True, help="Also try the listed heads together, beside random sets of as many.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet, waiting
 
 
@@ -41,15 +42,9 @@ class Counts(click.ParamType):
 )
 @click.option("--prompts", type=click.IntRange(min=1), default=25, show_default=True, help="Prompts to average over.")
 @click.option("--shots", type=click.IntRange(min=0), default=5, show_default=True, help="Shots a prompt.")
-@click.option(
-    "--source",
-    type=click.Choice(["demonstrations", "instructions"]),
-    default="demonstrations",
-    show_default=True,
-    help="Average over solved examples under the instruction, or over the instruction alone in each of its wordings.",
-)
-@click.option("--only-right", is_flag=True, help="Average only over prompts that the model answers right.")
-@click.option("--chat", is_flag=True, help="Lay prompts out in the model's own chat format.")
+@options.source
+@options.only_right
+@options.chat
 @click.option("--layer", type=click.IntRange(min=0), help="After which layer the vector goes in when it is used summed.")
 @click.option("--effect-prompts", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts to find the heads on.")
 @click.option(

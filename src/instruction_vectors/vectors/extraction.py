@@ -89,6 +89,25 @@ def _first_tokens(
     return torch.tensor([encode_pair(tokenizer, p, a)[1][0] for p, a in zip(prompts, answers, strict=True)])  # type: ignore[arg-type]
 
 
+def told_means(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    *,
+    prompts: int,
+    shots: int,
+    contexts: int | None = None,
+    source: Source = "demonstrations",
+    only_right: bool = False,
+    template: Template = PLAIN,
+    seed: int = 0,
+) -> Float[Tensor, "layer head head_dim"]:
+    """`mean_head_outputs` over a task's prompts under its instruction (`demonstrations`), or those of them answered right."""
+    built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, source=source, template=template, seed=seed)
+    answers = [answer for _, answer in built] if only_right else None
+    return mean_head_outputs(model, tokenizer, [text for text, _ in built], answers=answers)
+
+
 def head_effects(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -185,9 +204,18 @@ def extract(
             if screen < k:
                 raise VectorError(f"a shortlist of {screen} heads cannot hold the {k} that are wanted")
     check_answers(tokenizer, task, template)
-    built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, source=source, template=template, seed=seed)
-    texts, answers = [text for text, _ in built], [answer for _, answer in built]
-    means = mean_head_outputs(model, tokenizer, texts, answers=answers if only_right else None)
+    means = told_means(
+        model,
+        tokenizer,
+        task,
+        prompts=prompts,
+        shots=shots,
+        contexts=contexts,
+        source=source,
+        only_right=only_right,
+        template=template,
+        seed=seed,
+    )
     if heads is None:
         effects = head_effects(
             model,
@@ -202,7 +230,9 @@ def extract(
             progress=progress,
         )
         heads = top_heads(effects, k)
-    metadata = provenance(model, model_fingerprint(model), task, template=template, prompts=len(built), shots=shots, seed=seed)
+    metadata = provenance(
+        model, model_fingerprint(model), task, template=template, prompts=min(prompts, len(task.rows)), shots=shots, seed=seed
+    )
     metadata |= {"source": source, "only_right": only_right}
     return InstructionVector.from_means(model, means, tuple(heads), layer=layer, metadata=metadata)
 

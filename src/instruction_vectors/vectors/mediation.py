@@ -165,7 +165,7 @@ def _in_memory(anatomy: Anatomy, tokens: int, run: Callable[[int], Tensor]) -> T
     while True:
         try:
             return run(tokens)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             # A CPU has no error type of its own for this.
             if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)) or tokens < 4:
                 raise

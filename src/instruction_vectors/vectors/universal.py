@@ -1,6 +1,7 @@
 """Vectors of many tasks over the same heads: those with the largest effect in the mean over the tasks."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +13,8 @@ from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.tasks.prompts import PLAIN, Template, check_answers
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import check_count, top_heads
-from instruction_vectors.vectors.extraction import head_effects, mean_head_outputs, provenance
-from instruction_vectors.vectors.prompting import Source, demonstrations
+from instruction_vectors.vectors.extraction import head_effects, provenance, told_means
+from instruction_vectors.vectors.prompting import Source
 from instruction_vectors.vectors.vector import InstructionVector
 
 
@@ -68,10 +69,10 @@ def extract_all(
         check_answers(tokenizer, task, template)
     means, effects = [], []
     for done, task in enumerate(tasks, start=1):
-        built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, source=source, template=template, seed=seed)
-        answers = [answer for _, answer in built] if only_right else None
-        means.append(mean_head_outputs(model, tokenizer, [text for text, _ in built], answers=answers))
-        found = head_effects(model, tokenizer, task, means[-1], prompts=effect_prompts, shots=shots, template=template, seed=seed)
+        drawn: dict[str, Any] = {"shots": shots, "template": template, "seed": seed}
+        how: dict[str, Any] = {"contexts": contexts, "source": source, "only_right": only_right}
+        means.append(told_means(model, tokenizer, task, prompts=prompts, **how, **drawn))
+        found = head_effects(model, tokenizer, task, means[-1], prompts=effect_prompts, **drawn)
         effects.append(found.mean(0))
         if progress:
             progress(done)
