@@ -182,10 +182,13 @@ def main() -> None:
         means = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
         asked = [prompt_of(tokenizer, 42, seed) for seed in range(arguments.many)]
         seconds: dict[int, float] = {}
+        # On a shared machine the rate drifts over minutes: the floor under this sweep is that of the moments around it.
+        rates = [matmul_rate(anatomy)]
         start = time.perf_counter()
         effects_of(model, tokenizer, asked, means, lambda finished: seconds.update({finished: time.perf_counter() - start}))
         many = seconds[len(asked)]
-    floor = lengths["42"]["floor_seconds_a_prompt"] * len(asked)
+        rates.append(matmul_rate(anatomy))
+    floor = floor_seconds(anatomy, lengths["42"]["tokens"], sum(rates) / 2) * len(asked)
     print(
         json.dumps(
             {

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from instruction_vectors.errors import DataError
 
 
@@ -55,6 +57,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists nested thousands deep
         raise DataError(f"{path}: not JSON that can be read ({error})") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Keys and values of a YAML file.
+
+    Raises:
+        DataError: missing, not UTF-8, not YAML, or anything but a mapping.
+    """
+    try:
+        value = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected keys and values, got {type(value).__name__}")
+    return value
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

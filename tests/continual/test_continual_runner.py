@@ -73,8 +73,10 @@ def test_a_cell_is_read_back_from_its_settings(model: str) -> None:
         ({"guide": "magic"}, "unknown guide 'magic'; there are none, iv"),
         ({"train_rows": 0}, "train_rows must be at least 1, got 0"),
         ({"magic": 1}, "unknown settings: magic; there are benchmark"),
-        ({"stage": {"magic": 1}}, "unknown settings: magic; there are batch_size"),
-        ({"stage": 3}, "expected settings of a StageConfig, got 3"),
+        ({"stage": {"magic": 1}}, "unknown settings under stage: magic; there are epochs"),
+        ({"stage": 3}, "stage: expected settings by name, got 3"),
+        ({"stage": {"epochs": 0}}, "epochs must be above 0, got 0"),
+        ({"stage": {"weight_decay": -1}}, "weight_decay cannot be negative"),
     ],
 )
 def test_a_cell_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from instruction_vectors.cli import main
-from instruction_vectors.errors import DataError, TrainingError
+from instruction_vectors.errors import DataError, IVError, TrainingError
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.training import automatic, finetune
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -200,13 +200,13 @@ def test_a_full_disk_costs_a_sentence_and_the_run_goes_on_later(recipe, tmp_path
         ({"data": "x", "batch_size": 0}, "batch_size must be above 0, got 0"),
         ({"data": "x", "dtype": "float16"}, "dtype must be"),
         ({"data": "x", "guidance": [1]}, "guidance: expected settings by name"),
-        ({"data": "x", "guidance": {"lambda": 1}}, "unknown settings: lambda; there are schedule"),
+        ({"data": "x", "guidance": {"lambda": 1}}, "unknown settings under guidance: lambda; there are schedule"),
         ({"data": "x", "guidance": {"sign": 2}}, "sign must be"),
     ],
     ids=str,
 )
 def test_settings_that_mean_nothing_are_refused_by_name(settings, message):
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(IVError, match=message):
         Recipe.of(settings)
 
 

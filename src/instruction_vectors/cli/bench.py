@@ -124,19 +124,22 @@ def bench(
 
 
 def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
-    from instruction_vectors.continual.bench import AXES, read_settings
+    from instruction_vectors.continual.bench import AXES
+    from instruction_vectors.files import read_yaml
 
     guided = {"no": ["none"], "yes": ["iv"], "both": ["none", "iv"], None: None}[flags.pop("guided")]
     path = flags.pop("config")
-    settings: dict[str, Any] = read_settings(path) if path else {}
+    settings: dict[str, Any] = read_yaml(path) if path else {}
     batch = flags.pop("batch_size")
     for name, value in flags.items():
         if value is not None and value != ():
             settings[name] = value.split(",") if name in AXES else value
     if guided is not None:
         settings["guides"] = guided
-    if batch is not None:
-        settings["stage"] = {**settings.get("stage", {}), "batch_size": batch}
+    stage = settings.get("stage") or {}
+    # Anything else under that name is refused where the cell is read.
+    if batch is not None and isinstance(stage, dict):
+        settings["stage"] = {**stage, "batch_size": batch}
     return settings
 
 

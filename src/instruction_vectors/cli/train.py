@@ -83,6 +83,6 @@ def train(out: Path, config: Path | None, guided: bool | None, teacher_cache: Pa
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The file's settings, flags above them."""
-    from instruction_vectors.continual.bench import read_settings
+    from instruction_vectors.files import read_yaml
 
-    return {**(read_settings(config) if config else {}), **{name: value for name, value in flags.items() if value is not None}}
+    return {**(read_yaml(config) if config else {}), **{name: value for name, value in flags.items() if value is not None}}

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -13,7 +12,6 @@ from rich.table import Table
 from instruction_vectors.continual.cell import Cell, grid
 from instruction_vectors.continual.grid import Standing, standing
 from instruction_vectors.errors import IVError
-from instruction_vectors.files import read_text
 
 AXES: dict[str, type] = {"methods": str, "guides": str, "seeds": int, "learning_rates": float, "epochs": int}
 """What a grid varies; every other setting is the same in all its cells."""
@@ -39,21 +37,6 @@ def _values(name: str, value: Any) -> list[Any]:
         return [AXES[name](one) for one in _several(value)]  # YAML reads 1e-3 as a text
     except (TypeError, ValueError) as error:
         raise IVError(f"{name}: expected {AXES[name].__name__} values, got {value!r}") from error
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Settings from a YAML file.
-
-    Raises:
-        IVError: not YAML, or not a mapping.
-    """
-    try:
-        settings = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise IVError(f"{path}: not YAML ({error})") from error
-    if not isinstance(settings, dict):
-        raise IVError(f"{path}: expected settings by name, such as 'benchmark: func'")
-    return settings
 
 
 def watch(cells: Sequence[Cell], out: Path, *, every: float = 2.0) -> None:

@@ -1,14 +1,15 @@
 """A cell: one method, guided or not, through one sequence with one seed, and everything its numbers depend on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, get_type_hints
+from typing import Any
 
 from instruction_vectors.continual.guides import guide_named
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
+from instruction_vectors.settings import settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
 
 LINKED_PROBES = (
@@ -109,26 +110,9 @@ class Cell:
         """From `resolved()` or a YAML file with the same names.
 
         Raises:
-            IVError: an unknown setting, or a missing one.
+            IVError: an unknown setting, a missing one, or a value of the wrong kind.
         """
-        nested = {"stage": StageConfig, "guidance": IVGuidanceConfig}
-        given = {name: _config(nested[name], value) if name in nested else value for name, value in settings.items()}
-        return _config(cls, given)
-
-
-def _config(kind: Any, settings: Any) -> Any:
-    if isinstance(settings, kind):
-        return settings
-    if not isinstance(settings, Mapping):
-        raise IVError(f"expected settings of a {kind.__name__}, got {settings!r}")
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(settings) - known):
-        raise IVError(f"unknown settings: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    hints = get_type_hints(kind)
-    try:
-        return kind(**{n: tuple(v) if isinstance(v, list) and "tuple" in str(hints[n]) else v for n, v in settings.items()})
-    except TypeError as error:
-        raise IVError(f"settings of a {kind.__name__}: {error}") from error
+        return settings_of(cls, settings)
 
 
 def grid(

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from instruction_vectors.errors import TrainingError
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.trainers import IVTrainer
@@ -34,6 +35,13 @@ class StageConfig:
     lora_alpha: int = 16
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "batch_size", "rank", "lora_alpha"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise TrainingError(f"weight_decay cannot be negative, got {self.weight_decay}")
 
 
 def lora_config(config: StageConfig, *, seed: int, layers: Sequence[int] | None = None) -> LoraConfig:

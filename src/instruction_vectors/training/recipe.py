@@ -1,11 +1,12 @@
 """What `iv train` can be told."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.loading import DEFAULT_MODEL
+from instruction_vectors.settings import settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
 
 
@@ -61,29 +62,9 @@ class Recipe:
         """From settings by name, those of guidance under `guidance`.
 
         Raises:
-            TrainingError: an unknown setting, a missing one, or a value of the wrong kind.
+            TrainingError: no data, or a value out of range.
+            IVError: an unknown setting, or a value of the wrong kind.
         """
-        given = dict(settings)
-        guidance = given.pop("guidance", None) or {}
-        if not isinstance(guidance, Mapping):
-            raise TrainingError(f"guidance: expected settings by name, got {guidance!r}")
-        if not given.get("data"):
+        if not settings.get("data"):
             raise TrainingError("there is nothing to train on: give `data`, a file of JSON lines")
-        return cls(**_typed(cls, given), guidance=IVGuidanceConfig(**_typed(IVGuidanceConfig, guidance)))
-
-
-def _typed(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in the types of a configuration's defaults; YAML reads 3e-4 as a text."""
-    defaults = {f.name: "" if f.default is MISSING else f.default for f in fields(kind)}
-    if unknown := sorted(set(settings) - set(defaults)):
-        raise TrainingError(f"unknown settings: {', '.join(unknown)}; there are {', '.join(defaults)}")
-    typed = {}
-    for name, value in settings.items():
-        wanted = type(defaults[name])
-        try:
-            typed[name] = float(value) if wanted is float and not isinstance(value, bool) else value
-        except (TypeError, ValueError):
-            typed[name] = value
-        if type(typed[name]) is not wanted:
-            raise TrainingError(f"{name}: expected {wanted.__name__}, got {value!r}")
-    return typed
+        return settings_of(cls, settings)

@@ -18,10 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_text
+from instruction_vectors.files import read_yaml
 from instruction_vectors.tasks.readers.rows import checked
 from instruction_vectors.tasks.readers.table_rows import table_rows
 from instruction_vectors.tasks.task import Example, Task
@@ -64,12 +62,7 @@ def read_table_task(path: Path) -> Task:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected keys and values, got {type(value).__name__}")
+    value = read_yaml(path)
     if unknown := [str(key) for key in value if key not in KEYS]:
         raise DataError(f"{path}: unknown key {', '.join(unknown)}; known are {', '.join(KEYS)}")
     if missing := [key for key in ("data", "input", "output") if key not in value]:
