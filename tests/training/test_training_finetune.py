@@ -191,22 +191,22 @@ def test_a_full_disk_costs_a_sentence_and_the_run_goes_on_later(recipe, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "error", "message"),
     [
-        ({}, "nothing to train on: give `data`"),
-        ({"data": "x", "learn": 1}, "unknown settings: learn; there are data, model"),
-        ({"data": "x", "epochs": "many"}, "epochs: expected float, got 'many'"),
-        ({"data": "x", "lora_rank": 2.5}, "lora_rank: expected int, got 2.5"),
-        ({"data": "x", "batch_size": 0}, "batch_size must be above 0, got 0"),
-        ({"data": "x", "dtype": "float16"}, "dtype must be"),
-        ({"data": "x", "guidance": [1]}, "guidance: expected settings by name"),
-        ({"data": "x", "guidance": {"lambda": 1}}, "unknown settings under guidance: lambda; there are schedule"),
-        ({"data": "x", "guidance": {"sign": 2}}, "sign must be"),
+        ({}, TrainingError, "nothing to train on: give `data`"),
+        ({"data": "x", "learn": 1}, IVError, "unknown settings: learn; there are data, model"),
+        ({"data": "x", "epochs": "many"}, IVError, "epochs: expected float, got 'many'"),
+        ({"data": "x", "lora_rank": 2.5}, IVError, "lora_rank: expected int, got 2.5"),
+        ({"data": "x", "batch_size": 0}, TrainingError, "batch_size must be above 0, got 0"),
+        ({"data": "x", "dtype": "float16"}, TrainingError, "dtype must be"),
+        ({"data": "x", "guidance": [1]}, IVError, "guidance: expected settings by name"),
+        ({"data": "x", "guidance": {"lambda": 1}}, IVError, "unknown settings under guidance: lambda; there are schedule"),
+        ({"data": "x", "guidance": {"sign": 2}}, TrainingError, "sign must be"),
     ],
     ids=str,
 )
-def test_settings_that_mean_nothing_are_refused_by_name(settings, message):
-    with pytest.raises(IVError, match=message):
+def test_settings_that_mean_nothing_are_refused_by_name(settings, error, message):
+    with pytest.raises(error, match=message):
         Recipe.of(settings)
 
 
