@@ -33,6 +33,7 @@ from instruction_vectors.tasks.prompts import Prompt, bare, draw_shots
 
 LENGTHS = (42, 128, 512)
 BATCHES = (2, 8, 32)
+ROUNDS = 3
 MOST_TOKENS = 8192
 """Larger batches gain nothing on a CPU and would take minutes a forward."""
 
@@ -48,15 +49,17 @@ def prompt_of(tokenizer, length: int, seed: int) -> Prompt:
     raise ValueError(length)
 
 
+def clock(run: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def timed(run: Callable[[], object], repeats: int = 1) -> float:
     """Median seconds of a call, after one call to warm up."""
     run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(clock(run) for _ in range(repeats))
 
 
 def patched_forward(anatomy: Anatomy, ids: torch.Tensor, heads: list[tuple[int, int]], means: torch.Tensor, **options):
@@ -103,39 +106,47 @@ def peak_mb(mode: str, length: int) -> float:
 
 
 def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) -> dict[str, float]:
-    """Both ways at one prompt length."""
+    """Both ways at one prompt length, in rounds by turns: a machine's rate drifts, and so falls on both alike."""
     anatomy = anatomy_of(model)
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator) * 0.1
     asked = [prompt_of(tokenizer, length, seed) for seed in range(prompts)]
     effects = effects_of(model, tokenizer, asked, means)
-    ours = timed(lambda: effects_of(model, tokenizer, asked, means)) / prompts
     ids = torch.tensor([tokenizer(asked[0].text)["input_ids"]])
     answer = tokenizer(asked[0].target)["input_ids"][0]
     every = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
     some = random.Random(0).sample(every, min(sampled, len(every)))
+    sizes = [size for size in BATCHES if size * length <= MOST_TOKENS]
     with torch.no_grad():
         clean = anatomy.causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer]
-    start = time.perf_counter()
-    differences = [
-        patched_forward(anatomy, ids, [place], means)[0].softmax(-1)[answer] - clean - effects[0][place] for place in some
-    ]
-    unbatched = (time.perf_counter() - start) / len(some) * len(every)
-    batched = {}
-    for size in (size for size in BATCHES if size * length <= MOST_TOKENS):
-        seconds = timed(lambda size=size: patched_forward(anatomy, ids, (every * size)[:size], means, logits_to_keep=1))
-        batched[size] = seconds / size * len(every)
+    differences: list[float] = []
+    seconds: dict[str | int, list[float]] = {way: [] for way in ("ours", "unbatched", *sizes)}
+    rates = []
+    for turn in range(ROUNDS):
+        rates.append(matmul_rate(anatomy))
+        seconds["ours"].append(clock(lambda: effects_of(model, tokenizer, asked, means)) / prompts)
+        for place in some[turn::ROUNDS]:
+            start = time.perf_counter()
+            patched = patched_forward(anatomy, ids, [place], means)
+            seconds["unbatched"].append((time.perf_counter() - start) * len(every))
+            differences.append(float(patched[0].softmax(-1)[answer] - clean - effects[0][place]))
+        for size in sizes:
+            batch = (every * size)[:size]
+            took = clock(lambda batch=batch: patched_forward(anatomy, ids, batch, means, logits_to_keep=1))
+            seconds[size].append(took / size * len(every))
+    typical = {way: statistics.fmean(each) for way, each in seconds.items()}
+    best = min(sizes, key=typical.__getitem__)
     tokens = ids.shape[1]
     return {
         "tokens": tokens,
         "prompts": prompts,
-        "seconds_a_prompt": ours,
-        "unbatched_seconds_a_prompt": unbatched,
-        "best_batch": min(batched, key=batched.__getitem__),
-        "best_batch_seconds_a_prompt": min(batched.values()),
-        "max_abs_diff": max(abs(float(d)) for d in differences),
+        "seconds_a_prompt": typical["ours"],
+        "unbatched_seconds_a_prompt": typical["unbatched"],
+        "best_batch": best,
+        "best_batch_seconds_a_prompt": typical[best],
+        "max_abs_diff": max(map(abs, differences)),
         "max_abs_effect": float(effects[0].abs().max()),
-        "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, matmul_rate(anatomy)),
+        "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, statistics.fmean(rates)),
     }
 
 
@@ -164,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--heads", type=int, default=30, help="heads the slow way is timed on")
-    parser.add_argument("--prompts", type=int, default=3, help="prompts a length ours is timed on")
+    parser.add_argument("--prompts", type=int, default=8, help="prompts a length ours is timed on")
     parser.add_argument("--many", type=int, default=25, help="prompts of the long measurement at 42 tokens")
     parser.add_argument("--only", choices=["forward", "effects"], help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, default=42, help=argparse.SUPPRESS)

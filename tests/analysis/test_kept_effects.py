@@ -25,7 +25,7 @@ SIZES = {"prompts": 3, "mean_prompts": 4, "shots": 2}
 
 def measured(folder, causal_lm, tok, **options):
     with Ledger(folder, {}) as ledger:
-        return kept_effects(ledger, causal_lm, tok, TASK, **SIZES, **options)
+        return kept_effects(ledger, causal_lm, tok, TASK, **SIZES, block=1, **options)
 
 
 @pytest.mark.parametrize(

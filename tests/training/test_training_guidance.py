@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainerCallback
 
 from instruction_vectors.errors import TrainingError, VectorError
-from instruction_vectors.training.collator import TreeCollator
+from instruction_vectors.training.collator import KeepsNames, TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.targets import Targets
 from instruction_vectors.training.teacher import Teacher
@@ -20,6 +20,7 @@ from instruction_vectors.training.trainers import IVTrainer
 from instruction_vectors.vectors.vector import InstructionVector
 
 OFF = IVGuidanceConfig(kl_weight=0.0, sign=0)
+OFF_KL = IVGuidanceConfig(kl_weight=0.0)
 ROWS = kit.distinct_rows(8)
 TOLERANCE = 1e-6  # the tiny Llama normalises in single precision
 
@@ -52,12 +53,16 @@ def expected_loss(model, rows, vectors, config):
         student = answer_logits(model, row, vector=vector if config.sign else None, scale=config.sign, mode=config.mode)
         labels = torch.tensor([label for label in row["labels"] if label != -100])
         nats.append(F.cross_entropy(student, labels, reduction="none"))
+        if not config.kl_weight:
+            continue
         with model.disable_adapter(), torch.no_grad():
             teacher = answer_logits(model, row, vector=vector, scale=config.teacher_scale, mode=config.mode)
         kept = slice(1) if config.kl_positions == "last_input" else slice(None)
         p, q = ((x[kept] / config.temperature).softmax(-1) for x in (student, teacher))
         p, q = (p, q) if config.kl_direction == "student_teacher" else (q, p)
         divergences.append((p * (p.log() - q.log())).sum(-1))
+    if not config.kl_weight:
+        return torch.cat(nats).mean()
     divergence = (torch.cat(divergences) - config.kl_threshold).clamp(min=0) if config.kl_threshold else torch.cat(divergences)
     return torch.cat(nats).mean() + config.kl_weight * divergence.mean()
 
@@ -149,6 +154,34 @@ def test_a_row_that_asks_for_a_vector_nobody_gave_is_refused(tmp_path):
     trainer = kit.trainer(model, tmp_path, rows, vector={"a": kit.vector(model)})
     with pytest.raises(TrainingError, match="asks for the vector 'missing'; there are \\['a'\\]"):
         trainer.compute_loss(model, TreeCollator(model)(rows))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_rows_whose_name_has_no_vector_are_trained_plainly_beside_guided_ones(tmp_path, packed):
+    model, config = kit.adapted(), IVGuidanceConfig()
+    mine = kit.vector(model)
+    rows = [{**row, "vector": "held" if i % 2 else ""} for i, row in enumerate(kit.distinct_rows(5))]
+    trainer = kit.trainer(model, tmp_path, rows, vector={"": None, "held": mine}, guidance=config)
+    collate = TreeCollator(model) if packed else KeepsNames(kit.padded)
+    loss = trainer.compute_loss(model, collate(rows))
+    held, plain = rows[1::2], rows[::2]
+    divergence = expected_loss(model, held, {"held": mine}, config) - expected_loss(model, held, {"held": mine}, OFF_KL)
+    nats = [
+        sum(len(row["labels"]) - row["labels"].count(-100) for row in part) * expected_loss(model, part, vectors, how)
+        for part, vectors, how in ((held, {"held": mine}, OFF_KL), (plain, {"": None}, OFF))
+    ]
+    labels = sum(label != -100 for row in rows for label in row["labels"])
+    assert loss.item() == pytest.approx((sum(nats) / labels + divergence).item(), abs=TOLERANCE)
+    everywhere = kit.trainer(model, tmp_path, rows, vector=mine, guidance=config).compute_loss(model, collate(rows))
+    assert abs(loss.item() - everywhere.item()) > 1e-3
+    alone = trainer.compute_loss(model, collate(plain))
+    assert alone.item() == kit.trainer(model, tmp_path, plain).compute_loss(model, collate(plain)).item()
+
+
+def test_every_row_needs_a_vector_where_every_answer_token_is_compared(tmp_path):
+    model = kit.adapted()
+    with pytest.raises(TrainingError, match="give every row a vector"):
+        kit.trainer(model, tmp_path, ROWS, vector={"": None}, guidance=GUIDED["answer positions"])
 
 
 def test_the_teacher_runs_in_the_first_epoch_only(tmp_path):

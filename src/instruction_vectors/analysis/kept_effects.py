@@ -1,4 +1,4 @@
-"""Effects of all heads on a task, prompt by prompt in a ledger: stopped at any instant, they go on."""
+"""Effects of all heads on a task, a few prompts at a time in a ledger: stopped at any instant, they go on."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -39,9 +39,10 @@ def kept_effects(
     screen: int | None = None,
     template: Template = PLAIN,
     seed: int = 0,
+    block: int = 4,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "prompt layer head"]:
-    """What `head_effects` measures with means made for it, each prompt a step of the ledger.
+    """What `head_effects` measures with means made for it, every few prompts a step of the ledger.
 
     Args:
         ledger: where steps are kept; its configuration must tell apart whatever is given here.
@@ -59,6 +60,7 @@ def kept_effects(
         screen: measure so many heads only; the others are NaN.
         template: the layout of prompts.
         seed: what every draw depends on.
+        block: prompts a step.
         progress: called with the number of prompts finished.
     """
 
@@ -76,16 +78,16 @@ def kept_effects(
     if screen is not None:
         estimated = lambda: top_heads(estimated_effects(model, tokenizer, texts, answers, mean_heads, measure=measure), screen)  # noqa: E731
         heads = [(layer, head) for layer, head in ledger.step("shortlist", estimated)]
-    found = []
-    for number in range(len(texts)):
-        one = slice(number, number + 1)
+    found: list[list[list[float]]] = []
+    for start in range(0, len(texts), block):
+        some = slice(start, start + block)
 
-        def effects(one: slice = one) -> Any:
-            each = causal_effects(model, tokenizer, texts[one], answers[one], mean_heads, measure=measure, heads=heads)
-            return [[None if effect != effect else effect for effect in row] for row in each[0].tolist()]
+        def effects(some: slice = some) -> Any:
+            each = causal_effects(model, tokenizer, texts[some], answers[some], mean_heads, measure=measure, heads=heads)
+            return [[[None if effect != effect else effect for effect in row] for row in one] for one in each.tolist()]
 
-        rows = ledger.step(f"effects of prompt {number + 1}", effects)
-        found.append([[float("nan") if effect is None else effect for effect in row] for row in rows])
+        for one in ledger.step(f"effects of prompts {start + 1} to {min(start + block, len(texts))}", effects):
+            found.append([[float("nan") if effect is None else effect for effect in row] for row in one])
         if progress:
-            progress(number + 1)
+            progress(len(found))
     return torch.tensor(found)

@@ -28,7 +28,7 @@ from instruction_vectors.training.teacher import Teacher
 from instruction_vectors.training.views import frozen
 from instruction_vectors.vectors.vector import InstructionVector
 
-Vectors = InstructionVector | Mapping[str, InstructionVector]
+Vectors = InstructionVector | Mapping[str, InstructionVector | None]
 
 
 class IVGuidance:
@@ -41,7 +41,8 @@ class IVGuidance:
 
         vector: an `InstructionVector`, or one for each name in the rows' `vector` column (`naming.vector_names` fills it;
             the one called "" is for every other row). "auto" makes them from the training rows: one for each instruction
-            or system prompt that enough rows share, one for the rest (`automatic`). None trains plainly.
+            or system prompt that enough rows share, one for the rest (`automatic`). None trains plainly; a name that has None
+            for its vector leaves the rows of that name out of guidance, with the language-model loss alone.
         guidance: an `IVGuidanceConfig`; its defaults if left out.
         reference: a frozen copy of the original model to teach, needed when the model is not a PEFT model (then the
             original is the model with its adapters off) and the teacher not the previous model.
@@ -73,7 +74,11 @@ class IVGuidance:
         self.data_collator: Any = KeepsNames(self.data_collator)
         self.guidance = guidance or IVGuidanceConfig()
         self.reference = reference
-        self.vectors = self._vectors_of(vector)
+        given = self._vectors_of(vector)
+        self.vectors = {name: each for name, each in given.items() if each is not None}
+        self.unguided = frozenset(given) - frozenset(self.vectors)
+        if self.unguided and self.guidance.kl_positions == "answer":
+            raise TrainingError("kl_positions='answer' compares every answer token of a batch: give every row a vector")
         self.last_parts: dict[str, float] = {}
         self._window_answers: Tensor | None = None
         model = self.model  # type: ignore[attr-defined]
@@ -96,6 +101,7 @@ class IVGuidance:
                 "no answer of a batch has an input before it, so there is no place for the vector; mask the labels of the "
                 "prompts (-100)"
             )
+        targets = targets.under(self._guides)
         config = self.guidance
         window = self._labels_of_window(num_items_in_batch)
         scale = config.sign * scale_at(self._progress(), config.schedule) if self.vectors else 0.0
@@ -130,7 +136,7 @@ class IVGuidance:
 
     def _ask(self, inputs: Mapping[str, Any], targets: Targets) -> Said | None:
         """What the teacher says; asked before the student's graph takes up memory."""
-        if self.teacher is None:
+        if self.teacher is None or not targets.starts:
             return None
         heads = {name: self._vector(name).heads for name in targets.starts}
         return Said.of(self.teacher, self.guidance, inputs, targets, heads, same_head=self._same_head)
@@ -165,7 +171,7 @@ class IVGuidance:
         self._window_answers = None
         if self.teacher is not None and batches:
             args = self.args  # type: ignore[attr-defined]
-            count = torch.tensor(sum(len(Targets.of(batch).answers) for batch in batches), device=device)
+            count = torch.tensor(sum(len(Targets.of(batch).under(self._guides).answers) for batch in batches), device=device)
             if args.average_tokens_across_devices and args.world_size > 1:
                 count = self.accelerator.gather(count).sum() / args.world_size  # type: ignore[attr-defined]
             self._window_answers = count
@@ -202,7 +208,7 @@ class IVGuidance:
                 stack.enter_context(self._vector(name).applied(model, mode=self.guidance.mode, scale=scale, positions=where))
             yield
 
-    def _vectors_of(self, vector: Vectors | str | None) -> Mapping[str, InstructionVector]:
+    def _vectors_of(self, vector: Vectors | str | None) -> Mapping[str, InstructionVector | None]:
         """By name; made from the rows, which get their names, if that is asked for."""
         if not isinstance(vector, str):
             return {} if vector is None else {"": vector} if isinstance(vector, InstructionVector) else dict(vector)
@@ -215,6 +221,10 @@ class IVGuidance:
         parts = {part: named(rows, names_of(rows, vectors)) if hasattr(rows, "__len__") else rows for part, rows in parts.items()}
         self.eval_dataset = parts if isinstance(held, dict) else parts.get("")
         return vectors
+
+    def _guides(self, name: str) -> bool:
+        """Whether rows of that name are guided."""
+        return name in self.vectors or (name not in self.unguided and "" not in self.unguided)
 
     def _vector(self, name: str) -> InstructionVector:
         vector = self.vectors.get(name, self.vectors.get(""))

@@ -5,8 +5,8 @@ assistant turn that has labels is an answer: the vector goes in at the last toke
 template is the end of the assistant's header; turns without labels are left alone.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -63,6 +63,16 @@ class Targets:
         starts = label_starts(labels)
         answers = starts[places].nonzero()[:, 0]
         return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, answers, _by_name(starts, batch))
+
+    def under(self, guided: Callable[[str], bool]) -> "Targets":
+        """The same labels, with the answers of those vectors alone that `guided` says yes to, by name."""
+        starts = {name: where for name, where in self.starts.items() if guided(name)}
+        if len(starts) == len(self.starts):
+            return self
+        begins = torch.zeros_like(self.places)
+        for where in starts.values():
+            begins |= where
+        return replace(self, answers=self.answers[begins[self.places][self.answers]], starts=starts)
 
     def shared_by(self, name: str) -> Int[Tensor, " start"]:
         """How many answers begin at each place of a vector; in a packed tree equal prompts share one."""

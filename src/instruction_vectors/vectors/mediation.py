@@ -46,8 +46,8 @@ def causal_effects(
     measure: Measure = "probability",
     patch: Patch = "replace",
     heads: Sequence[Head] | None = None,
-    batch_size: int = 1,
-    tokens_at_once: int = 1024,
+    batch_size: int | None = None,
+    tokens_at_once: int = 2048,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "prompt layer head"]:
     """Change in the target's probability when one head's output at the last prompt token is replaced.
@@ -64,9 +64,9 @@ def causal_effects(
             those of the whole answer, whose cost is that of the first token times the answer's tokens.
         patch: replace the head's output (the papers') or add to it.
         heads: the heads to measure, such as a shortlist of `screening`; all by default. The cost falls with their number.
-        batch_size: prompts swept together; results do not change.
-        tokens_at_once: tokens that a sweep carries up at most, over its prompts and their heads; bounds memory, does not change
-            results. Halved, with a word, for as long as memory does not suffice.
+        batch_size: prompts swept together at most; as many as `tokens_at_once` allows by default. Results do not change.
+        tokens_at_once: tokens of one forward at most: the prompts' own, or those that a sweep carries up for all their heads;
+            bounds memory, does not change results. Halved, with a word, for as long as memory does not suffice.
         progress: called with the number of prompts finished after each batch.
 
     Returns:
@@ -91,13 +91,12 @@ def causal_effects(
     check_heads(asked, anatomy)
     effects = []
     with evaluating(anatomy.causal_lm):
-        for start in range(0, len(ids), batch_size):
-            batch = slice(start, start + batch_size)
+        for batch in _batches(ids, answers, len(asked), tokens_at_once, batch_size):
             scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch, asked, tokens_at_once)
             scores = scores.exp() if measure == "probability" else scores
             effects.append((scores[:, 1:] - scores[:, :1]).cpu())
             if progress:
-                progress(min(start + batch_size, len(ids)))
+                progress(batch.stop)
     found = torch.cat(effects)
     if not torch.isfinite(found).all():
         raise HookError("effects are not finite: the model produced NaN or infinite activations on these prompts")
@@ -123,6 +122,22 @@ def measured_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str
     """
     tokens = encode_pair(tokenizer, prompt, target)[1]
     return tokens if measure == "answer" else tokens[:1]
+
+
+def _batches(
+    ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], heads: int, tokens_at_once: int, most: int | None
+) -> Iterator[slice]:
+    """Neighbouring prompts side by side, so that weights are read once for all: as many as a forward has room for."""
+    start = 0
+    for stop in range(1, len(ids) + 1):
+        count = stop + 1 - start
+        after = slice(start, stop + 1)
+        longest = max(len(one) for one in ids[after])
+        carried = (1 + heads) * max(len(answer) for answer in answers[after])
+        full = count * max(longest, carried) > tokens_at_once
+        if stop == len(ids) or full or count - 1 == most:
+            yield slice(start, stop)
+            start = stop
 
 
 def _scores(
@@ -247,11 +262,12 @@ def _sweep_part(
 
 
 def _log_probabilities(
-    anatomy: Anatomy, hidden: Float[Tensor, "prompt token hidden"], answers: Int[Tensor, "prompt token"], at_once: int = 128
+    anatomy: Anatomy, hidden: Float[Tensor, "prompt token hidden"], answers: Int[Tensor, "prompt token"], at_once: int = 256
 ) -> Float[Tensor, "prompt token"]:
     """Log-probability of the token that each token is to predict; the head runs over a few at a time."""
-    parts = zip(hidden.split(at_once, dim=1), answers.split(at_once, dim=1), strict=True)
-    return torch.cat([log_probability(anatomy.logits(part), answer) for part, answer in parts], dim=1)
+    parts = zip(hidden.flatten(0, 1).split(at_once), answers.flatten().split(at_once), strict=True)
+    found = [log_probability(anatomy.logits(part[None])[0], answer) for part, answer in parts]
+    return torch.cat(found).view(answers.shape)
 
 
 @contextmanager

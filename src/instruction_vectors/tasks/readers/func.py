@@ -23,9 +23,10 @@ NAME = "func"
 SEQUENCES = {
     "A": ("english-spanish", "person-occupation", "product-company", "landmark-country", "synonym"),
     "B": ("verb_v_adjective_3", "sentiment", "choose_last_of_5", "person-instrument", "object_v_concept_3"),
+    "tuning": ("english-french", "park-country", "alphabetically_last_5", "antonym", "word_length"),
 }
-"""Ours: `A` writes its answer freely, `B` chooses it from the input or a label set. Neither has a task whose rows stand in
-another benchmark's test (ag_news, commonsense_qa)."""
+"""Ours: `A` writes its answer freely, `B` chooses it from the input or a label set; `tuning` shares no task with either and is
+what settings are chosen on. None has a task whose rows stand in another benchmark's test (ag_news, commonsense_qa)."""
 
 _COUNTS = {"3": "three", "5": "five"}
 
