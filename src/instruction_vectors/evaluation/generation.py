@@ -1,6 +1,6 @@
 """Greedy answers to many prompts at once: padded on the left, batched by length, each cut at its first stop string."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -11,6 +11,9 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokeniz
 from instruction_vectors.errors import DataError, ModelError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, text_config
 from instruction_vectors.models.tokens import encode
+
+TOKENS_AT_ONCE = 8192
+"""Tokens whose keys and values a batch keeps at most: a step of decoding reads all weights, so few large batches cost the least."""
 
 PrefillEdit = Callable[[Literal["prefill_end"]], AbstractContextManager[None]]
 """Makes an intervention at the end of the prefill: `lambda where: vector.applied(model, positions=where)`."""
@@ -23,7 +26,7 @@ def generate(
     *,
     max_new_tokens: int = 64,
     stop: Sequence[str] = (),
-    batch_size: int = 8,
+    batch_size: int | None = None,
     edit: PrefillEdit | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
@@ -37,7 +40,7 @@ def generate(
         prompts: texts that end where an answer begins.
         max_new_tokens: most tokens written for a prompt; an end-of-sequence token ends it earlier.
         stop: strings that end an answer; the answer is cut before the first of them.
-        batch_size: prompts a forward; does not change results.
+        batch_size: prompts a forward; by default as many as `TOKENS_AT_ONCE` holds with their answers. Does not change results.
         edit: an intervention at the last token of each prompt, once, at the end of the prefill.
         progress: called with the number of prompts done.
 
@@ -62,7 +65,7 @@ def generate_tokens(
     *,
     max_new_tokens: int = 64,
     stop: Sequence[str] = (),
-    batch_size: int = 8,
+    batch_size: int | None = None,
     edit: PrefillEdit | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
@@ -78,15 +81,29 @@ def generate_tokens(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     texts = [""] * len(prompts)
     with evaluating(anatomy.causal_lm):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        done = 0
+        for batch in _batches(order, [len(prompt) + max_new_tokens for prompt in prompts], batch_size):
             with edit("prefill_end") if edit else nullcontext():
                 written = _write(anatomy, tokenizer, [prompts[i] for i in batch], max_new_tokens, stop)
             for index, text in zip(batch, written, strict=True):
                 texts[index] = text
+            done += len(batch)
             if progress:
-                progress(start + len(batch))
+                progress(done)
     return texts
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], most: int | None) -> Iterator[list[int]]:
+    """Prompts from short to long in batches of `most`, or of as many as `TOKENS_AT_ONCE` holds when all are as long as the last."""
+    batch: list[int] = []
+    for index in order:
+        full = len(batch) == most if most else (len(batch) + 1) * lengths[index] > TOKENS_AT_ONCE
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def context_length(anatomy: Anatomy) -> int | None:
