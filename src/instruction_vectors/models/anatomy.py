@@ -81,9 +81,9 @@ class Anatomy:
         o_proj = self.o_projs[layer]
         heads = value.new_zeros(*value.shape[:-1], self.n_heads, self.head_dim)
         heads[..., head, :] = value
-        flat = heads.flatten(-2).to(self.device, self.dtype)
+        flat = heads.view(-1, self.n_heads * self.head_dim).to(self.device, self.dtype)  # some quantised maps take rows only
         with evaluating(o_proj):
-            return o_proj(flat) - o_proj(torch.zeros_like(flat))
+            return (o_proj(flat) - o_proj(torch.zeros_like(flat))).view(*value.shape[:-1], -1)
 
     def logits(self, hidden: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq vocabulary"]:
         """Next-token logits of final hidden states through the model's own head path, scales and soft-caps included.
@@ -289,14 +289,20 @@ def _self_check(anatomy: Anatomy) -> None:
         if value.shape[-1] != anatomy.n_heads * anatomy.head_dim or output.shape[-1] != anatomy.hidden_size:
             raise AnatomyError(f"layer {layer}: attention output projection has shape {value.shape[-1]}→{output.shape[-1]}")
         parts = torch.block_diag(*value.unflatten(-1, (anatomy.n_heads, anatomy.head_dim)))
-        bias = anatomy.o_projs[layer](torch.zeros_like(value))
+        bias = anatomy.o_projs[layer](torch.zeros_like(value[None]))[0]  # some quantised maps take rows only
         total = (anatomy.o_projs[layer](parts.flatten(1)) - bias).sum(0) + bias
-        allowed = tolerance(anatomy.dtype) * output.abs().max()
+        allowed = _rounding(anatomy, layer) * output.abs().max()
         if not torch.isfinite(output).all() or (total - output).abs().max() > allowed:
             raise AnatomyError(
                 f"layer {layer}: the heads' parts do not sum to the attention output (off by "
                 f"{(total - output).abs().max():.2e}); this architecture is not supported yet"
             )
+
+
+def _rounding(anatomy: Anatomy, layer: int) -> float:
+    """The looser of what activations and the weights of `o_proj` allow: maps of 8-bit weights round what they read, too."""
+    weight = getattr(anatomy.o_projs[layer], "weight", None)
+    return max(tolerance(kind) for kind in (anatomy.dtype, *([] if weight is None else [weight.dtype])))
 
 
 @torch.no_grad()
