@@ -5,11 +5,12 @@
 The published way (Todd et al. 2310.15213) runs a whole forward for each head and prompt, logits of every position
 included. `speedup_unbatched` is its time over ours; `speedup_best_batch` that of patched copies in their best batch size,
 with logits of the last position alone. A forward's cost does not depend on which head is patched, so their time is taken on
-`--heads` heads drawn by seed and scaled to all; `max_abs_diff` compares exactly these heads' effects with ours, and
-`max_abs_effect` says how large the effects are.
+`--heads` heads, the ten strongest and others drawn by seed, and scaled to all; `max_abs_diff` compares exactly these heads'
+effects with ours, each on one of the prompts in turn, and `max_abs_effect` says how large the effects are.
 `floor_ratio` is our time over that of the unavoidable operations (one pass over the prefix, n_heads * L^2 / 2
 one-token layer passes, L * n_heads un-embeddings) at the rate this machine multiplies matrices. `memory_ratio` is our peak
-resident memory over that of one plain forward, each in a process of its own (Linux), weights included, loading left out.
+resident memory over `--prompts` prompts over that of one plain forward, each in a process of its own (Linux), weights included,
+loading left out.
 """
 
 import argparse
@@ -30,10 +31,12 @@ from instruction_vectors.models.anatomy import Anatomy, anatomy_of
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import load_task
 from instruction_vectors.tasks.prompts import Prompt, bare, draw_shots
+from instruction_vectors.vectors.choosing import top_heads
 
 LENGTHS = (42, 128, 512)
 BATCHES = (2, 8, 32)
 ROUNDS = 3
+TOP = 10
 MOST_TOKENS = 8192
 """Larger batches gain nothing on a CPU and would take minutes a forward."""
 
@@ -112,31 +115,36 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
     means = torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator) * 0.1
     asked = [prompt_of(tokenizer, length, seed) for seed in range(prompts)]
     effects = effects_of(model, tokenizer, asked, means)
-    ids = torch.tensor([tokenizer(asked[0].text)["input_ids"]])
-    answer = tokenizer(asked[0].target)["input_ids"][0]
+    texts = [torch.tensor([tokenizer(prompt.text)["input_ids"]]) for prompt in asked]
+    answers = [tokenizer(prompt.target)["input_ids"][0] for prompt in asked]
     every = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
-    some = random.Random(0).sample(every, min(sampled, len(every)))
+    # The strongest heads, which matter, and others; each on one of the prompts in turn.
+    some = list(top_heads(effects, TOP))
+    some += random.Random(0).sample([head for head in every if head not in some], max(0, sampled - TOP))
+    compared = list(enumerate(some))
     sizes = [size for size in BATCHES if size * length <= MOST_TOKENS]
     with torch.no_grad():
-        clean = anatomy.causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer]
+        pairs = list(zip(texts, answers, strict=True))
+        clean = [anatomy.causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer] for ids, answer in pairs]
     differences: list[float] = []
     seconds: dict[str | int, list[float]] = {way: [] for way in ("ours", "unbatched", *sizes)}
     rates = []
     for turn in range(ROUNDS):
         rates.append(matmul_rate(anatomy))
         seconds["ours"].append(clock(lambda: effects_of(model, tokenizer, asked, means)) / prompts)
-        for place in some[turn::ROUNDS]:
+        for number, place in compared[turn::ROUNDS]:
+            which = number % prompts
             start = time.perf_counter()
-            patched = patched_forward(anatomy, ids, [place], means)
+            patched = patched_forward(anatomy, texts[which], [place], means)
             seconds["unbatched"].append((time.perf_counter() - start) * len(every))
-            differences.append(float(patched[0].softmax(-1)[answer] - clean - effects[0][place]))
+            differences.append(float(patched[0].softmax(-1)[answers[which]] - clean[which] - effects[which][place]))
         for size in sizes:
             batch = (every * size)[:size]
-            took = clock(lambda batch=batch: patched_forward(anatomy, ids, batch, means, logits_to_keep=1))
+            took = clock(lambda batch=batch: patched_forward(anatomy, texts[0], batch, means, logits_to_keep=1))
             seconds[size].append(took / size * len(every))
     typical = {way: statistics.fmean(each) for way, each in seconds.items()}
     best = min(sizes, key=typical.__getitem__)
-    tokens = ids.shape[1]
+    tokens = texts[0].shape[1]
     return {
         "tokens": tokens,
         "prompts": prompts,
@@ -145,7 +153,7 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
         "best_batch": best,
         "best_batch_seconds_a_prompt": typical[best],
         "max_abs_diff": max(map(abs, differences)),
-        "max_abs_effect": float(effects[0].abs().max()),
+        "max_abs_effect": float(effects.abs().max()),
         "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, statistics.fmean(rates)),
     }
 
@@ -155,17 +163,17 @@ def effects_of(model, tokenizer, prompts: list[Prompt], means: torch.Tensor, pro
     return causal_effects(model, tokenizer, [p.text for p in prompts], [p.target for p in prompts], means, progress=progress)
 
 
-def only(mode: str, length: int) -> None:
-    """One forward, or one prompt's effects, in a process of its own; prints its peak memory once the model is loaded."""
+def only(mode: str, length: int, prompts: int) -> None:
+    """One forward, or some prompts' effects, in a process of its own; prints its peak memory once the model is loaded."""
     model, tokenizer = load()
     anatomy = anatomy_of(model)
-    prompt = prompt_of(tokenizer, length, 0)
+    asked = [prompt_of(tokenizer, length, seed) for seed in range(prompts)]
     # Linux forgets its highest mark on this word; loading would stand above everything.
     Path("/proc/self/clear_refs").write_text("5")
     with torch.no_grad():
-        model(**tokenizer(prompt.text, return_tensors="pt"))
+        model(**tokenizer(asked[0].text, return_tensors="pt"))
     if mode == "effects":
-        effects_of(model, tokenizer, [prompt], torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim))
+        effects_of(model, tokenizer, asked, torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim))
     status = Path("/proc/self/status").read_text()
     print(json.dumps({"peak_mb": int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024}))
 
@@ -181,7 +189,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=42, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        only(arguments.only, arguments.length)
+        only(arguments.only, arguments.length, arguments.prompts)
         return
     model, tokenizer = load()
     lengths = {}

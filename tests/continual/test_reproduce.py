@@ -1,4 +1,4 @@
-"""The published tables' configs: each names its cells, and runs on a tiny model of the same shape over rows of the same format."""
+"""The published tables' configs: each names its cells, and runs on a tiny model of the same shape over rows of its format."""
 
 import json
 from dataclasses import replace

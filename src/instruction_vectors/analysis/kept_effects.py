@@ -15,6 +15,7 @@ from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import top_heads
 from instruction_vectors.vectors.extraction import told_means
 from instruction_vectors.vectors.mediation import Measure, causal_effects
+from instruction_vectors.vectors.mediation_slow import Patch
 from instruction_vectors.vectors.prompting import Source, counterfactuals
 from instruction_vectors.vectors.screening import estimated_effects
 
@@ -35,6 +36,7 @@ def kept_effects(
     only_right: bool = False,
     corruption: Corruption = "shuffle_and_drop",
     measure: Measure = "probability",
+    patch: Patch = "replace",
     target: Target = "task",
     screen: int | None = None,
     template: Template = PLAIN,
@@ -56,6 +58,7 @@ def kept_effects(
         only_right: average only over those that the model answers right.
         corruption: what a counterfactual prompt lacks.
         measure: as in `causal_effects`.
+        patch: as in `causal_effects`.
         target: on whose answers.
         screen: measure so many heads only; the others are NaN.
         template: the layout of prompts.
@@ -65,8 +68,8 @@ def kept_effects(
     """
 
     def means() -> Any:
-        how: dict[str, Any] = {"source": source, "only_right": only_right, "template": template, "seed": seed}
-        return told_means(model, tokenizer, task, prompts=mean_prompts, shots=shots, **how).tolist()
+        told: dict[str, Any] = {"source": source, "only_right": only_right, "template": template, "seed": seed}
+        return told_means(model, tokenizer, task, prompts=mean_prompts, shots=shots, **told).tolist()
 
     mean_heads = torch.tensor(ledger.step("means", means))
     built = counterfactuals(task, prompts=prompts, shots=shots, corruption=corruption, template=template, seed=seed)
@@ -74,16 +77,17 @@ def kept_effects(
     if target == "own":
         asked: dict[str, Any] = {"prompts": prompts, "shots": shots, "template": template, "seed": seed}
         answers = ledger.step("own answers", lambda: own_answers(model, tokenizer, task, **asked))
+    how: dict[str, Any] = {"measure": measure, "patch": patch}
     heads = None
     if screen is not None:
-        estimated = lambda: top_heads(estimated_effects(model, tokenizer, texts, answers, mean_heads, measure=measure), screen)  # noqa: E731
+        estimated = lambda: top_heads(estimated_effects(model, tokenizer, texts, answers, mean_heads, **how), screen)  # noqa: E731
         heads = [(layer, head) for layer, head in ledger.step("shortlist", estimated)]
     found: list[list[list[float]]] = []
     for start in range(0, len(texts), block):
         some = slice(start, start + block)
 
         def effects(some: slice = some) -> Any:
-            each = causal_effects(model, tokenizer, texts[some], answers[some], mean_heads, measure=measure, heads=heads)
+            each = causal_effects(model, tokenizer, texts[some], answers[some], mean_heads, heads=heads, **how)
             return [[[None if effect != effect else effect for effect in row] for row in one] for one in each.tolist()]
 
         for one in ledger.step(f"effects of prompts {start + 1} to {min(start + block, len(texts))}", effects):

@@ -29,10 +29,17 @@ _WORDS = {
 @options.only_right
 @click.option(
     "--corruption",
-    type=click.Choice(["shuffle_and_drop", "shuffle", "drop", "zero_shot"]),
+    type=click.Choice(["shuffle_and_drop", "shuffle", "drop", "swap", "zero_shot"]),
     default="shuffle_and_drop",
     show_default=True,
-    help="What a counterfactual prompt lacks: its answers' order, the instruction, both, or every example.",
+    help="What a counterfactual prompt lacks: its answers' order, the instruction (or has another task's), or every example.",
+)
+@click.option(
+    "--patch",
+    type=click.Choice(["replace", "add"]),
+    default="replace",
+    show_default=True,
+    help="Replace a head's output by its mean under the instruction, or add that to it.",
 )
 @click.option(
     "--measure",
@@ -73,6 +80,8 @@ def effects(task: str, model: str, chat: bool, top: int, screen: int | None, che
     from instruction_vectors.reporting.terminal import heat_lines
     from instruction_vectors.tasks.prompts import PLAIN, ChatTemplate
     from instruction_vectors.vectors.choosing import check_count
+    from instruction_vectors.vectors.cost import Cost
+    from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 
     out, svg, seed, prompts = more.pop("out"), more.pop("svg"), more["seed"], more["prompts"]
     with waiting(f"Opening {model}"):
@@ -82,19 +91,26 @@ def effects(task: str, model: str, chat: bool, top: int, screen: int | None, che
         check_count(count, anatomy.n_layers, anatomy.n_heads)
     if screen is not None and screen < top:
         raise click.UsageError(f"--screen {screen} measures fewer heads than --top {top} lists")
-    cost = (screen or anatomy.n_heads * anatomy.n_layers) // 2  # a head's row goes up half the layers on average
-    own = "its own tokens" if screen is None else "its own tokens three times"  # the estimate's forward and backward
-    times = ", times the tokens of its answer" if more["measure"] == "answer" else ""
-    click.echo(f"cost: {prompts} prompts, each {own} and about {cost} more (half a token a head{times})", err=True)
+    template = ChatTemplate(tokenizer) if chat else PLAIN
+    drawn = {"shots": more["shots"], "template": template, "seed": seed}
+    told = demonstrations(loaded, prompts=more["mean_prompts"], source=more["source"], **drawn)
+    asked = counterfactuals(loaded, prompts=prompts, corruption=more["corruption"], **drawn)
+    cost = Cost.of(
+        tokenizer,
+        [text for text, _ in told],
+        asked,
+        heads=screen or anatomy.n_heads * anatomy.n_layers,
+        estimated=screen is not None,
+        whole_answers=more["measure"] == "answer",
+    )
+    click.echo(str(cost), err=True)
     more["target"] = "own" if more.pop("own_answers") else "task"
     with tempfile.TemporaryDirectory() as nowhere:
         parts = Path(nowhere) if out is None else out.with_name(f"{out.name}.parts")
         settings = {"task": loaded.name, "rows": loaded.fingerprint, "model": model, "chat": chat, "screen": screen, **more}
-        more["template"] = ChatTemplate(tokenizer) if chat else PLAIN
-        with Ledger(parts, settings) as ledger, track("Exact effects of every head", prompts, "prompt") as advance:
+        with Ledger(parts, settings) as ledger, track("Exact effects of every head", len(asked), "prompt") as advance:
             made_with(ledger, opened)
-            found = kept_effects(ledger, opened, tokenizer, loaded, screen=screen, progress=advance, **more)
-    template = more.pop("template")
+            found = kept_effects(ledger, opened, tokenizer, loaded, screen=screen, template=template, progress=advance, **more)
     heads = strongest([found], top, seed=seed)
     together = _together(opened, tokenizer, loaded, heads, template, more) if check else {}
     mean = [[None if math.isnan(effect) else effect for effect in row] for row in found.mean(0).tolist()]
@@ -102,11 +118,13 @@ def effects(task: str, model: str, chat: bool, top: int, screen: int | None, che
     whose += "'s" if more["measure"] != "answer" else ""
     if out:
         each = [[[None if math.isnan(e) else e for e in row] for row in prompt] for prompt in found.tolist()]
-        write_json(out, {"task": task, "model": model, **more, "effects": each, **({"together": together} if check else {})})
+        intervals = strongest([found], int(found[0].isfinite().sum()), seed=seed)
+        written = {"task": task, "model": model, **more, "effects": each, "heads": intervals}
+        write_json(out, written | ({"together": together} if check else {}))
         shutil.rmtree(parts, ignore_errors=True)
     if svg:
         measured = _WORDS[more["measure"]].format(whose)
-        map_of = {"map": mean, "top": heads, "prompts": prompts, "tasks": [loaded.name], "measured": measured}
+        map_of = {"map": mean, "top": heads, "prompts": len(found), "tasks": [loaded.name], "measured": measured}
         write_atomic(svg, figure_svg({"effects": map_of}, "effects"))
     if as_json:
         click.echo(json.dumps({"heads": heads, "together": together} if check else heads))

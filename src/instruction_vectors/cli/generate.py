@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--vector", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a vector to apply.")
 @click.option("--scale", default=1.0, show_default=True, help="How strongly; negative subtracts.")
 @click.option("--mode", type=click.Choice(["distributed", "summed", "replace"]), default="distributed", show_default=True)
-@click.option("--tokens", default=20, show_default=True, help="New tokens at most.")
+@click.option("--tokens", type=click.IntRange(min=1), default=20, show_default=True, help="New tokens at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "Mode", tokens: int, as_json: bool) -> None:
     """Continue PROMPT greedily: as the model is and, beside it, with a vector put in where the prompt ends (\\n is a line break).

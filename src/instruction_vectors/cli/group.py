@@ -17,6 +17,11 @@ class Verbs(click.Group):
         except IVError as error:
             click.echo(f"iv: {error} [{error.code}]", err=True)
             ctx.exit(1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"iv: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("iv: stopped; finished steps are kept, the same command goes on from here", err=True)
             ctx.exit(130)

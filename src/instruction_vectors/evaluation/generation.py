@@ -13,7 +13,7 @@ from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, 
 from instruction_vectors.models.tokens import encode
 
 TOKENS_AT_ONCE = 8192
-"""Tokens whose keys and values a batch keeps at most: a step of decoding reads all weights, so few large batches cost the least."""
+"""Tokens whose keys and values a batch keeps at most; a step of decoding reads all weights, so few large batches cost least."""
 
 PrefillEdit = Callable[[Literal["prefill_end"]], AbstractContextManager[None]]
 """Makes an intervention at the end of the prefill: `lambda where: vector.applied(model, positions=where)`."""
@@ -94,7 +94,7 @@ def generate_tokens(
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], most: int | None) -> Iterator[list[int]]:
-    """Prompts from short to long in batches of `most`, or of as many as `TOKENS_AT_ONCE` holds when all are as long as the last."""
+    """Prompts from short to long in batches of `most`, or as many as `TOKENS_AT_ONCE` holds, each as long as the last."""
     batch: list[int] = []
     for index in order:
         full = len(batch) == most if most else (len(batch) + 1) * lengths[index] > TOKENS_AT_ONCE

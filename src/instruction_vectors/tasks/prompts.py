@@ -106,7 +106,7 @@ def bare(row: Example, *, shots: Sequence[Example] = (), template: Template = PL
     return Prompt(template(None, shots, row.input), template.answer(row.output))
 
 
-Corruption = Literal["shuffle_and_drop", "shuffle", "drop", "zero_shot"]
+Corruption = Literal["shuffle_and_drop", "shuffle", "drop", "swap", "zero_shot"]
 
 
 def counterfactual(
@@ -115,16 +115,24 @@ def counterfactual(
     *,
     shots: Sequence[Example],
     corruption: Corruption = "shuffle_and_drop",
+    instead: str | None = None,
     template: Template = PLAIN,
     seed: int | str = 0,
 ) -> Prompt:
     """The prompt `p̂` that no longer says what to do.
 
     `shuffle_and_drop` shuffles the shots' answers and drops the instruction (the papers'); `shuffle` and `drop` do one
-    of the two; `zero_shot` is the bare input.
+    of the two; `swap` keeps the shots and gives the instruction `instead`, another task's; `zero_shot` is the bare input.
+
+    Raises:
+        DataError: `swap` without an instruction to give.
     """
     if corruption == "zero_shot":
         return bare(row, template=template)
+    if corruption == "swap":
+        if instead is None:
+            raise DataError("corruption='swap' needs another task's instruction")
+        return Prompt(template(instead, shots, row.input), template.answer(row.output))
     if corruption != "drop":
         outputs = [shot.output for shot in shots]
         random.Random(f"{task.name}/{row.input}/{seed}").shuffle(outputs)

@@ -1,7 +1,9 @@
 """Prompts that a vector is made from: with the instruction, and with what tells the task taken away."""
 
+import random
 from typing import Literal
 
+from instruction_vectors.tasks import load_task, task_names
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template, counterfactual, draw_shots, instructed
 from instruction_vectors.tasks.task import Task
 
@@ -56,10 +58,14 @@ def counterfactuals(
     """Prompts that no longer say what to do, with the right answers' text.
 
     By default their shots have shuffled answers and no instruction (Todd et al. 2310.15213); see `tasks.prompts.counterfactual`.
+    Under `swap` each has the instruction of a shipped task drawn by seed, never the task's own.
     """
+    others = [load_task(name).instruction for name in task_names() if name != task.name] if corruption == "swap" else []
+    others = [instruction for instruction in others if instruction not in task.instructions]
     built = []
     for number, query in enumerate(draw_shots(task, prompts, seed=f"effects/{seed}")):
         context = draw_shots(task, shots, exclude=query, seed=f"effects/{seed}/{number}")
-        prompt = counterfactual(task, query, shots=context, corruption=corruption, template=template, seed=seed)
+        instead = random.Random(f"swap/{task.name}/{seed}/{number}").choice(others) if others else None
+        prompt = counterfactual(task, query, shots=context, corruption=corruption, instead=instead, template=template, seed=seed)
         built.append((prompt.text, prompt.target))
     return built

@@ -1,0 +1,31 @@
+"""Counterfactual prompts that ask for another task."""
+
+import pytest
+
+from instruction_vectors import load_task
+from instruction_vectors.errors import DataError
+from instruction_vectors.tasks import task_names
+from instruction_vectors.tasks.prompts import counterfactual
+from instruction_vectors.vectors.prompting import counterfactuals
+
+
+def test_a_swapped_prompt_has_another_tasks_instruction_over_the_same_solved_examples():
+    task = load_task("present-past")
+    others = {load_task(name).instruction for name in task_names() if name != task.name}
+    dropped = counterfactuals(task, prompts=6, shots=3, corruption="drop")
+    swapped = counterfactuals(task, prompts=6, shots=3, corruption="swap")
+    seen = set()
+    for (bare, answer), (text, same) in zip(dropped, swapped, strict=True):
+        instruction, rest = text.split("\n", 1)
+        assert instruction in others
+        assert instruction not in task.instructions
+        assert (rest, same) == (bare, answer)
+        seen.add(instruction)
+    assert len(seen) > 1
+    assert swapped == counterfactuals(task, prompts=6, shots=3, corruption="swap")
+
+
+def test_a_swap_needs_an_instruction_to_give():
+    task = load_task("present-past")
+    with pytest.raises(DataError, match="another task's instruction"):
+        counterfactual(task, task.rows[0], shots=(), corruption="swap")
