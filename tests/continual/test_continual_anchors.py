@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 import tiny_world
+import torch
 
-from instruction_vectors import load
+from instruction_vectors import InstructionVector, load
 from instruction_vectors.continual.anchoring import anchor_rows, instructions_for, make_anchors
+from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.runner import Runner
+from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.tasks import load_task
 
@@ -43,6 +47,50 @@ def test_anchors_ask_other_instructions_about_the_task_s_inputs_and_keep_what_th
         labelled = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
         assert tokenizer.decode(labelled) == anchor.answer + "\n"
         assert row["vector"] == anchor.instruction
+
+
+def test_steered_anchors_are_asked_without_examples_and_answered_under_their_own_vectors(model: str) -> None:
+    cell = tiny_world.cell(model)
+    lesson = Curriculum.of(cell, None).lessons[0]
+    tasks = {name: load_task(name) for name in ("antonym", "next-item")}
+    opened, tokenizer = load(model)
+    generator = torch.Generator().manual_seed(3)
+    means = [4 * torch.randn(tiny.LAYERS, tiny.HEADS, tiny.HEAD_DIM, generator=generator) for _ in tasks]
+    heads = ((0, 1), (1, 2), (2, 0))
+    vectors = {name: InstructionVector.from_means(opened, mean, heads) for name, mean in zip(tasks, means, strict=True)}
+    made = make_anchors(opened, tokenizer, lesson, tasks, share=1.0, shots=0, seed=0, vectors=vectors)
+    plain = make_anchors(opened, tokenizer, lesson, tasks, share=1.0, shots=0, seed=0)
+    assert {anchor.instruction for anchor in made} == set(tasks)
+    for anchor in made:
+        assert anchor.prompt.count("Input:") == 1
+        edit = lambda where, name=anchor.instruction: vectors[name].applied(opened, positions=where)  # noqa: E731
+        (said,) = generate(opened, tokenizer, [anchor.prompt], max_new_tokens=8, stop=["\n"], edit=edit)
+        assert anchor.answer == said.rstrip()
+    assert {(anchor.prompt, anchor.answer) for anchor in made} != {(anchor.prompt, anchor.answer) for anchor in plain}
+
+
+@pytest.mark.parametrize("guide", ["none", "anchors_iv"])
+def test_a_cell_of_steered_anchors_keeps_them_apart_from_plain_ones_and_can_leave_the_task_alone(
+    model: str, tmp_path: Path, guide: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    train = Course.train
+    monkeypatch.setattr(Course, "train", lambda self, *a, **k: given.append(k["vector"]) or train(self, *a, **k))
+    cell = tiny_world.cell(model, method="steered_anchors", guide=guide, sequence=tiny_world.TASKS[0])
+    Runner(tmp_path).run(cell)
+    (path,) = tmp_path.glob("shared/*/steps/*anchors_0*.json")
+    assert path.name.startswith("steered")
+    named = {anchor["instruction"] for anchor in json.loads(path.read_text())["value"]}
+    (vector,) = given
+    assert (vector is None) == (guide == "none")
+    if vector is not None:
+        assert vector[""] is None
+        assert named <= {name for name, each in vector.items() if each is not None}
+
+
+def test_a_guide_of_anchors_needs_a_method_that_makes_them(model: str) -> None:
+    with pytest.raises(IVError, match="guide 'anchors_kl' guides anchors, which method 'sequential' does not make"):
+        tiny_world.cell(model, guide="anchors_kl")
 
 
 @pytest.mark.parametrize("guide", ["none", "iv"])

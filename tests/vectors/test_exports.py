@@ -1,5 +1,6 @@
 """Exported vectors do in their readers' hands what the summed vector does here, at every token."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,26 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
         export_lm_eval(vector, model, tmp_path / "v.pt", layer=3)
     with pytest.raises(VectorError, match="no plain sum to export"):
         export_lm_eval(vector_for(tiny.model("gemma2")), tiny.model("gemma2"), tmp_path / "v.pt", layer=1)
+    with pytest.raises(VectorError, match="Gemma2ForCausalLM normalises what heads write, so there is no plain sum to export"):
+        export_gguf(
+            vector_for(tiny.model("gemma2"), metadata={"architecture": "Gemma2ForCausalLM"}), tmp_path / "v.gguf", layer=1
+        )
+    with pytest.raises(VectorError, match="added after layer 3; its model has 3 layers"):
+        export_gguf(vector_for(model, metadata={"shape": {"n_layers": 3}}), tmp_path / "v.gguf", layer=3)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("family", tiny.NORMALISING)
+def test_a_vector_that_cannot_be_summed_still_knows_it_after_its_folder(tmp_path, family):
+    vector_for(tiny.shared(family)).save_pretrained(tmp_path / "vector")
+    with pytest.raises(VectorError, match="no plain sum to export"):
+        export_gguf(InstructionVector.from_pretrained(tmp_path / "vector"), tmp_path / "v.gguf", layer=1)
+
+
+def test_without_the_package_gguf_the_command_to_install_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(VectorError, match=r"a GGUF file needs the gguf extra; run pip install '\.\[gguf\]'"):
+        export_gguf(vector_for(tiny.model("llama")), tmp_path / "v.gguf", layer=1)
     assert not list(tmp_path.iterdir())
 
 

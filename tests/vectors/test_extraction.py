@@ -3,12 +3,16 @@
 import pytest
 import tiny
 import torch
+import transformers
 
 from instruction_vectors import Example, Task, extract, mean_head_outputs, top_heads
-from instruction_vectors.errors import DataError, VectorError
+from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
-from instruction_vectors.tasks.prompts import check_answers
+from instruction_vectors.models.loading import model_fingerprint, tokenizer_fingerprint
+from instruction_vectors.tasks.prompts import PLAIN, check_answers
+from instruction_vectors.vectors.extraction import provenance
 from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
+from instruction_vectors.vectors.universal import extract_all
 
 PROMPTS = [*tiny.PROMPTS, tiny.PROMPTS[1], tiny.text(3, 7), tiny.PROMPTS[0]]
 
@@ -128,6 +132,40 @@ def test_a_vector_from_instructions_is_that_of_their_prompts_and_says_so(tok):
 def test_means_need_a_prompt(tok):
     with pytest.raises(DataError, match="at least one"):
         mean_head_outputs(tiny.shared("llama"), tok, [])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite_are_refused(value, tok):
+    causal_lm = tiny.model("llama", attention="sdpa")
+    with torch.no_grad():
+        causal_lm.get_input_embeddings().weight[tok.convert_tokens_to_ids("w30")] = value
+    sound, poisoned = PROMPTS[1], tiny.text(3, 7, 30, 9)
+    assert mean_head_outputs(causal_lm, tok, [sound]).isfinite().all()
+    with pytest.raises(HookError, match="not finite: the model produced NaN or infinite activations"):
+        mean_head_outputs(causal_lm, tok, [sound, poisoned], max_nodes=1)
+    with pytest.raises(HookError, match="not finite"):
+        extract(causal_lm, tok, Task("w30", ("w30",), task().rows), heads=[(0, 1)], prompts=2, shots=1)
+
+
+def test_a_vector_records_the_model_the_tokenizer_and_the_versions_it_was_made_with(tok):
+    causal_lm = tiny.model("llama")
+    causal_lm.config._commit_hash = "0123abcd"
+    (universal,) = extract_all(causal_lm, tok, [task()], k=2, prompts=2, shots=1, effect_prompts=1).values()
+    for vector in (extract(causal_lm, tok, task(), heads=[(0, 1)], prompts=2, shots=1), universal):
+        found = vector.metadata
+        assert found["shape"] == {"n_layers": 3, "n_heads": 4, "head_dim": 8, "hidden_size": 32, "vocab_size": 40}
+        assert found["model_fingerprint"] == model_fingerprint(causal_lm)
+        assert found["tokenizer_fingerprint"] == tokenizer_fingerprint(tiny.tokenizer())
+        assert found["revision"] == "0123abcd"
+        assert found["versions"]["torch"] == torch.__version__
+        assert found["versions"]["transformers"] == transformers.__version__
+        assert found["adds_writes"]
+        vector.check_fits(causal_lm, tok)
+
+
+def test_provenance_without_a_tokenizer_or_a_revision_names_neither():
+    found = provenance(tiny.shared("llama"), "0", task(), template=PLAIN, prompts=2, shots=1, seed=0)
+    assert not {"tokenizer_fingerprint", "revision"} & set(found)
 
 
 def test_top_heads_are_those_with_the_largest_mean_effect_largest_first():

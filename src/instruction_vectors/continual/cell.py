@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from instruction_vectors.continual.guides import guide_named
+from instruction_vectors.continual.guides import ANCHORS_ONLY, guide_named
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
@@ -78,8 +78,10 @@ class Cell:
     def __post_init__(self) -> None:
         # One seed for everything that is drawn.
         object.__setattr__(self, "stage", replace(self.stage, seed=self.seed))
-        method_named(self.method)
+        method = method_named(self.method)
         guide_named(self.guide)
+        if self.guide in ANCHORS_ONLY and not method.anchors_share:
+            raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
         counts = (
             "train_rows",
             "test_rows",

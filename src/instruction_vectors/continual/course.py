@@ -15,7 +15,7 @@ from instruction_vectors.progress import track
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.vectors.vector import InstructionVector
 
-Vectors = InstructionVector | Mapping[str, InstructionVector] | None
+Vectors = InstructionVector | Mapping[str, InstructionVector | None] | None
 
 
 class Course:

@@ -26,6 +26,7 @@ class Method:
         needs_instructions: whether general instruction rows are to be read for it.
         instructions: those rows, given before `attach`.
         anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
+        anchors_steered: whether they are asked without solved examples and answered under their instruction's vector.
         anchors: those of the task that is trained on next, given before `begin`.
     """
 
@@ -34,6 +35,7 @@ class Method:
     needs_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
     anchors_share: ClassVar[float] = 0.0
+    anchors_steered: ClassVar[bool] = False
     anchors: Sequence[Row] = ()
     model: PeftModel
 

@@ -1,6 +1,6 @@
 """What cells share, made once from the original model: the vectors of the sequence's tasks and how M0 does on everything."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -112,16 +112,18 @@ class Preparation:
         fingerprint = model_fingerprint(self.model)
         return {name: self._vector(task, means[name], heads, fingerprint) for name, task in tasks.items()}
 
-    def anchors(self, lesson: Lesson, share: float) -> list[Anchor]:
-        """Anchors on a lesson's inputs, answered by M0."""
+    def anchors(self, lesson: Lesson, share: float, vectors: Mapping[str, InstructionVector] | None = None) -> list[Anchor]:
+        """Anchors on a lesson's inputs, answered by M0 after solved examples, or without any under each instruction's vector."""
         cell = self.curriculum.cell
         tasks = instructions_for(cell, self.curriculum.lessons)
+        how: dict[str, Any] = {"share": share, "shots": cell.shots if vectors is None else 0, "seed": cell.seed}
 
         def compute() -> list[dict[str, str]]:
-            made = make_anchors(self.model, self.tokenizer, lesson, tasks, share=share, shots=cell.shots, seed=cell.seed)
+            made = make_anchors(self.model, self.tokenizer, lesson, tasks, vectors=vectors, **how)
             return [asdict(each) for each in made]
 
-        return [Anchor(**each) for each in self.ledger.step(f"anchors/{share:g}/{lesson.name}", compute)]
+        kind = "anchors" if vectors is None else "steered anchors"
+        return [Anchor(**each) for each in self.ledger.step(f"{kind}/{share:g}/{lesson.name}", compute)]
 
     def anchor_vectors(self, heads: Sequence[Head]) -> dict[str, InstructionVector]:
         """The vector of every instruction that anchors are under, on the heads of the sequence's vectors."""
@@ -155,8 +157,9 @@ class Preparation:
     def _vector(self, task: Task, means: Tensor, heads: Any, fingerprint: str) -> InstructionVector:
         cell = self.curriculum.cell
         metadata = provenance(
-            self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots, seed=cell.seed
-        )
+            self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots, seed=cell.seed,
+            tokenizer=self.tokenizer,
+        )  # fmt: skip
         vector = InstructionVector.from_means(self.model, means, heads, metadata=metadata)
         vector.save_pretrained(self.ledger.folder / "vectors" / task.name)
         return vector

@@ -15,7 +15,7 @@ from instruction_vectors.continual.anchoring import anchor_rows
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
-from instruction_vectors.continual.guides import Vectors, guide_named
+from instruction_vectors.continual.guides import ANCHORS_ONLY, Vectors, guide_named
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
@@ -78,11 +78,12 @@ class Runner:
             made_with(shared, model)
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
-            vectors = preparation.vectors() if cell.guide != "none" else {}
             method = method_named(cell.method)(cell.stage)
+            vectors = preparation.vectors() if cell.guide != "none" or method.anchors_steered else {}
             share = method.anchors_share
-            anchors = {lesson.name: preparation.anchors(lesson, share) for lesson in curriculum.lessons} if share else {}
             others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if share and vectors else {}
+            steering = others if method.anchors_steered else None
+            anchors = {x.name: preparation.anchors(x, share, steering) for x in curriculum.lessons} if share else {}
         method.instructions = curriculum.instruction_rows(tokenizer)
         with Course(ledger, cell.method, model, method) as course:
             for number, lesson in enumerate(curriculum.lessons, start=1):
@@ -165,7 +166,7 @@ def _guided(cell: Cell, task: str, vectors: Vectors, others: Vectors) -> dict[st
     if vector is None or not others:
         return {"vector": vector, "guidance": guidance}
     each = {name: guide(name, others, cell.guidance)[0] for name in others}
-    return {"vector": {"": vector, **{name: other for name, other in each.items() if other is not None}}, "guidance": guidance}
+    return {"vector": {"": None if cell.guide in ANCHORS_ONLY else vector, **each}, "guidance": guidance}
 
 
 def _circumstances(ledger: Ledger, started: float) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def train_stage(
     config: StageConfig,
     *,
     folder: Path,
-    vector: InstructionVector | Mapping[str, InstructionVector] | None = None,
+    vector: InstructionVector | Mapping[str, InstructionVector | None] | None = None,
     guidance: IVGuidanceConfig | None = None,
     penalty: Penalty | None = None,
     progress: Callable[[int], None] | None = None,
@@ -109,7 +109,7 @@ def train_stage(
         rows: from `training.collator.rows_of`.
         config: the recipe.
         folder: for the Trainer's own files (none are written for a run this short).
-        vector: the task's vector; None trains plainly.
+        vector: the task's vector, or one for each name in the rows; None trains plainly.
         guidance: how it guides.
         penalty: what a method adds to the loss.
         progress: called with the number of optimizer steps done.

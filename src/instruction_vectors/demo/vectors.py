@@ -78,7 +78,7 @@ class VectorPhase:
         for name, split in self.splits.items():
             metadata = provenance(
                 self.model, fingerprint, split.task, template=PLAIN, prompts=self.config.mean_prompts, shots=self.config.shots,
-                seed=self.config.seed,
+                seed=self.config.seed, tokenizer=self.tokenizer,
             )  # fmt: skip
             vector = InstructionVector.from_means(self.model, self.means[name], self.heads, metadata=metadata)
             vector.save_pretrained(self.ledger.folder / "vectors" / name)

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,26 +119,57 @@ def cache_dir() -> Path:
     return Path(named) if named else Path(base) / "instruction-vectors"
 
 
+_FINGERPRINTS: "weakref.WeakKeyDictionary[nn.Module, str]" = weakref.WeakKeyDictionary()
+"""What `model_fingerprint` last found of each causal language model."""
+
+
 def model_fingerprint(model: nn.Module) -> str:
     """SHA-256 over the base weights' names, shapes, types and values: equal exactly when the weights are.
 
-    Adapter weights are left out, so a model keeps its fingerprint under a LoRA adapter.
+    Adapter weights are left out, so a model keeps its fingerprint under an adapter.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(_base_weights(model)):
+    from instruction_vectors.models.anatomy import unwrap
+
+    causal_lm, digest = unwrap(model), hashlib.sha256()
+    for name, tensor in sorted(_base_weights(causal_lm)):
         flat = tensor.detach().contiguous().reshape(-1).cpu()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    _FINGERPRINTS[causal_lm] = digest.hexdigest()
+    return _FINGERPRINTS[causal_lm]
 
 
-def _base_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def last_fingerprint(model: nn.Module) -> str | None:
+    """`model_fingerprint` as it was last taken of this object, and taken now if it never was: training since does not show.
+
+    Returns:
+        None if the weights are not all in this process's memory (sharded or offloaded).
+    """
     from instruction_vectors.models.anatomy import unwrap
 
-    for name, tensor in unwrap(model).named_parameters():
-        if any(part.startswith(("lora_", "modules_to_save")) for part in name.split(".")):
-            continue
-        yield name.replace(".base_layer.", "."), tensor
+    causal_lm = unwrap(model)
+    if causal_lm in _FINGERPRINTS:
+        return _FINGERPRINTS[causal_lm]
+    # Offloaded weights are on "meta", ZeRO-3's are empty, and FSDP2's lie on a mesh of devices.
+    elsewhere = any(weight.is_meta or not weight.numel() or hasattr(weight, "device_mesh") for weight in causal_lm.parameters())
+    return None if elsewhere else model_fingerprint(causal_lm)
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over the vocabulary: equal when every token has the same number."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def _base_weights(causal_lm: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    tuners = [module for module in causal_lm.modules() if isinstance(module, BaseTunerLayer)]
+    adapters = {"modules_to_save", *(name for tuner in tuners for name in tuner.adapter_layer_names)}
+    wrappers = {"base_layer", "original_module", "token_adapter"}
+    for name, tensor in causal_lm.named_parameters():
+        parts = name.split(".")
+        if adapters.isdisjoint(parts):
+            yield ".".join(part for part in parts if part not in wrappers), tensor
 
 
 def _converted(name: str, packaged: PackagedModel) -> Path:
@@ -247,6 +279,9 @@ def _explained(name: str) -> Iterator[None]:
     """Turn the many ways in which a model cannot be opened into one sentence."""
     try:
         yield
+    except ImportError as error:
+        first = str(error).strip().split("\n")[0]
+        raise ModelError(f"opening {name!r} needs a package that is not installed: {first}") from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         known = ", ".join(SHORT_NAMES)
         first = str(error).strip().split("\n")[0]

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from instruction_vectors.errors import VectorError
+from instruction_vectors.errors import VectorError, install_extra
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.vectors.vector import InstructionVector
+
+_NO_SUM = "{} normalises what heads write, so there is no plain sum to export"
 
 
 def export_gguf(vector: InstructionVector, path: str | Path, *, layer: int | None = None, scale: float = 1.0) -> None:
@@ -25,12 +27,19 @@ def export_gguf(vector: InstructionVector, path: str | Path, *, layer: int | Non
         scale: it is multiplied by this.
 
     Raises:
-        VectorError: no layer, or layer 0.
+        VectorError: no layer, layer 0 or one that the model does not have, a model without a plain sum, or no package `gguf`.
     """
     layer = _layer_of(vector, layer)
     if layer == 0:
         raise VectorError("a GGUF control vector has no direction for layer 0; choose a later layer")
-    from gguf import GGUFWriter
+    if layer >= (layers := vector.metadata.get("shape", {}).get("n_layers", layer + 1)):
+        raise VectorError(f"this vector would be added after layer {layer}; its model has {layers} layers")
+    if not vector.metadata.get("adds_writes", True):
+        raise VectorError(_NO_SUM.format(vector.metadata.get("architecture", "the vector's model")))
+    try:
+        from gguf import GGUFWriter
+    except ImportError as error:
+        raise VectorError(f"a GGUF file needs the gguf extra; run {install_extra('gguf')}") from error
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +81,7 @@ def export_lm_eval(
     placed.check_fits(model)
     anatomy = anatomy_of(model)
     if not anatomy.adds_writes:
-        raise VectorError(f"{type(anatomy.causal_lm).__name__} normalises what heads write, so there is no plain sum to export")
+        raise VectorError(_NO_SUM.format(type(anatomy.causal_lm).__name__))
     names = {module: name for name, module in anatomy.causal_lm.base_model.named_modules()}
     steering: dict[str, dict[str, Any]] = {
         names[anatomy.layers[layer]]: {

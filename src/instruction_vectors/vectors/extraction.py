@@ -8,10 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import DataError, VectorError
+from instruction_vectors.environment import versions
+from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads
-from instruction_vectors.models.loading import model_fingerprint
+from instruction_vectors.models.loading import model_fingerprint, tokenizer_fingerprint
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template, check_answers
@@ -21,7 +22,7 @@ from instruction_vectors.vectors.mediation import Measure, causal_effects
 from instruction_vectors.vectors.mediation_slow import Patch
 from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
 from instruction_vectors.vectors.screening import estimated_effects
-from instruction_vectors.vectors.vector import Head, InstructionVector
+from instruction_vectors.vectors.vector import Head, InstructionVector, shape_of
 from instruction_vectors.version import __version__
 
 Progress = Callable[[int], None]
@@ -51,6 +52,7 @@ def mean_head_outputs(
 
     Raises:
         DataError: no prompt, one that tokenises to nothing, or none that the model answers right.
+        HookError: NaN or infinite activations.
         AnatomyError: the model's heads cannot be found.
     """
     if not prompts:
@@ -77,6 +79,8 @@ def mean_head_outputs(
             count += len(ends)
     if not count:
         raise DataError(f"the model answers none of {len(ids)} prompts right; average over all of them, or give more shots")
+    if not torch.isfinite(total).all():
+        raise HookError("mean head outputs are not finite: the model produced NaN or infinite activations on these prompts")
     return (total / count).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
 
 
@@ -195,6 +199,7 @@ def extract(
     Raises:
         VectorError: k or `screen` larger than the number of heads, k larger than `screen`, or a head that does not exist.
         DataError: an answer that tokenises to nothing, with its row; or no prompt that the model answers right.
+        HookError: NaN or infinite activations.
     """
     anatomy = anatomy_of(model)
     if heads is None:
@@ -231,21 +236,54 @@ def extract(
         )
         heads = top_heads(effects, k)
     metadata = provenance(
-        model, model_fingerprint(model), task, template=template, prompts=min(prompts, len(task.rows)), shots=shots, seed=seed
+        model,
+        model_fingerprint(model),
+        task,
+        template=template,
+        prompts=min(prompts, len(task.rows)),
+        shots=shots,
+        seed=seed,
+        tokenizer=tokenizer,
     )
     metadata |= {"source": source, "only_right": only_right}
     return InstructionVector.from_means(model, means, tuple(heads), layer=layer, metadata=metadata)
 
 
 def provenance(
-    model: nn.Module, fingerprint: str, task: Task, *, template: Template, prompts: int, shots: int, seed: int
+    model: nn.Module,
+    fingerprint: str,
+    task: Task,
+    *,
+    template: Template,
+    prompts: int,
+    shots: int,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> dict[str, Any]:
-    """What a vector's `config.json` records of its making; `fingerprint` is the model's (`model_fingerprint`)."""
-    causal_lm = anatomy_of(model).causal_lm
+    """What a vector's `config.json` records of its making.
+
+    Args:
+        model: what the vector is made from.
+        fingerprint: the model's (`model_fingerprint`).
+        task: the task.
+        template: the layout of prompts.
+        prompts: how many there were.
+        shots: shots a prompt.
+        seed: what every draw depended on.
+        tokenizer: the model's, whose vocabulary is then recorded too.
+    """
+    anatomy = anatomy_of(model)
+    config = anatomy.causal_lm.config
+    optional = {
+        "revision": getattr(config, "_commit_hash", None),
+        "tokenizer_fingerprint": None if tokenizer is None else tokenizer_fingerprint(tokenizer),
+    }
     return {
-        "architecture": type(causal_lm).__name__,
-        "model": getattr(causal_lm.config, "_name_or_path", ""),
+        "architecture": type(anatomy.causal_lm).__name__,
+        "shape": shape_of(anatomy),
+        "model": getattr(config, "_name_or_path", ""),
         "model_fingerprint": fingerprint,
+        **{name: value for name, value in optional.items() if value},
         "task": task.name,
         "instruction": task.instruction,
         "task_fingerprint": task.fingerprint,
@@ -255,4 +293,5 @@ def provenance(
         "shots": shots,
         "seed": seed,
         "instruction_vectors": __version__,
+        "versions": versions(),
     }

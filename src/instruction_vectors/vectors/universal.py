@@ -80,7 +80,8 @@ def extract_all(
     fingerprint = model_fingerprint(model)
     vectors = {}
     for task, mean in zip(tasks, means, strict=True):
-        metadata = provenance(model, fingerprint, task, template=template, prompts=prompts, shots=shots, seed=seed)
+        drawn = {"template": template, "prompts": min(prompts, len(task.rows)), "shots": shots, "seed": seed}
+        metadata = provenance(model, fingerprint, task, **drawn, tokenizer=tokenizer)
         metadata |= {"source": source, "only_right": only_right, "universal": names}
         vectors[task.name] = InstructionVector.from_means(model, mean, heads, layer=layer, metadata=metadata)
     return vectors

@@ -7,6 +7,8 @@ distributed intervention adds each at its own head.
 """
 
 import hashlib
+import logging
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -17,12 +19,25 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from instruction_vectors.errors import VectorError
-from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, text_config
+from instruction_vectors.models.loading import last_fingerprint, tokenizer_fingerprint
 from instruction_vectors.vectors.injection import Mode, Positions, applied
 
+logger = logging.getLogger(__name__)
+
 Head = tuple[int, int]
+
+_COMPARED: "weakref.WeakKeyDictionary[PreTrainedModel, set[str]]" = weakref.WeakKeyDictionary()
+"""Fingerprints of the models whose vectors each model has met: its own may change later, when it is trained."""
+
+
+def shape_of(anatomy: Anatomy) -> dict[str, int]:
+    """The sizes of a model that fine-tuning leaves as they are."""
+    sizes = ("n_layers", "n_heads", "head_dim", "hidden_size")
+    return {name: getattr(anatomy, name) for name in sizes} | {"vocab_size": text_config(anatomy.causal_lm).vocab_size}
 
 
 def check_heads(heads: Iterable[Head], anatomy: Anatomy) -> None:
@@ -58,6 +73,13 @@ class InstructionVector:
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if self.values.dim() != 2 or self.summed.dim() != 1:
+            shapes = f"{list(self.values.shape)} and {list(self.summed.shape)}"
+            raise VectorError(f"values must be [head, head_dim] and their sum [hidden], got shapes {shapes}")
+        if not self.heads:
+            raise VectorError("an instruction vector needs at least one head")
+        if wrong := [head for head in self.heads if min(head) < 0]:
+            raise VectorError(f"head {wrong[0]} does not exist: layers and heads are counted from 0")
         if len(self.heads) != len(self.values):
             raise VectorError(f"{len(self.heads)} heads but {len(self.values)} values")
         if len(set(self.heads)) != len(self.heads):
@@ -79,12 +101,18 @@ class InstructionVector:
     @classmethod
     @torch.no_grad()
     def _written(
-        cls, model: nn.Module, heads: tuple[Head, ...], values: Float[Tensor, "head head_dim"], **more: Any
+        cls,
+        model: nn.Module,
+        heads: tuple[Head, ...],
+        values: Float[Tensor, "head head_dim"],
+        layer: int | None = None,
+        metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> "InstructionVector":
         """The vector of heads with these mean outputs, θ being the sum of what the model's heads write of them."""
         anatomy = anatomy_of(model)
         written = [anatomy.write(layer, head, value) for (layer, head), value in zip(heads, values, strict=True)]
-        return cls(tuple(heads), values, torch.stack(written).sum(0).float().cpu(), **more)
+        summed = torch.stack(written).sum(0).float().cpu()
+        return cls(tuple(heads), values, summed, layer, {**metadata, "adds_writes": anatomy.adds_writes})
 
     def first(self, model: nn.Module, k: int) -> "InstructionVector":
         """The vector of its first k heads: the strongest k, where `extract` made it.
@@ -126,22 +154,50 @@ class InstructionVector:
         self.check_fits(model)
         return applied(self, model, mode=mode, scale=scale, positions=positions, rows=rows)
 
-    def check_fits(self, model: nn.Module) -> None:
-        """Raise VectorError, with the reason, if the model's heads cannot carry this vector."""
+    def check_fits(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        """Refuse a model that this vector does not belong to; say once of a full fine-tune that it is one.
+
+        Args:
+            model: the model the vector was made from, the same under adapters, or a full fine-tune of it.
+            tokenizer: its tokenizer, to be compared too.
+
+        Raises:
+            VectorError: other heads, sizes, architecture or vocabulary than the vector was made with; the message says which.
+        """
         anatomy = anatomy_of(model)
-        layers, heads = max(layer for layer, _ in self.heads), max(head for _, head in self.heads)
         if self.values.shape[1] != anatomy.head_dim or self.summed.shape[0] != anatomy.hidden_size:
             raise VectorError(
                 f"this vector has head width {self.values.shape[1]} and hidden size {self.summed.shape[0]}; the model has "
                 f"{anatomy.head_dim} and {anatomy.hidden_size}: it was made from another architecture"
             )
-        if layers >= anatomy.n_layers or heads >= anatomy.n_heads:
-            raise VectorError(f"this vector needs head ({layers}, {heads}); the model has {anatomy.n_layers}×{anatomy.n_heads}")
+        for layer, head in self.heads:
+            if layer >= anatomy.n_layers or head >= anatomy.n_heads:
+                raise VectorError(f"this vector needs head ({layer}, {head}); the model has {anatomy.n_layers}×{anatomy.n_heads}")
         if self.layer is not None and not 0 <= self.layer < anatomy.n_layers:
             raise VectorError(f"this vector is added after layer {self.layer}; the model has {anatomy.n_layers} layers")
         made_of = self.metadata.get("architecture")
         if made_of and made_of != type(anatomy.causal_lm).__name__:
             raise VectorError(f"this vector was made from a {made_of}, the model is a {type(anatomy.causal_lm).__name__}")
+        shape, recorded = shape_of(anatomy), self.metadata.get("shape", {})
+        for name, size in recorded.items():
+            if shape.get(name) != size:
+                raise VectorError(f"this vector's model had {name} {size}, this one has {shape.get(name)}: it is another model")
+        vocabulary = self.metadata.get("tokenizer_fingerprint")
+        if tokenizer is not None and vocabulary and tokenizer_fingerprint(tokenizer) != vocabulary:
+            raise VectorError("this vector's model had another vocabulary: the tokenizer numbers tokens in another way")
+        self._compare_weights(anatomy.causal_lm)
+
+    def _compare_weights(self, causal_lm: PreTrainedModel) -> None:
+        made_from, met = self.metadata.get("model_fingerprint"), _COMPARED.setdefault(causal_lm, set())
+        if made_from is None or made_from in met:
+            return
+        met.add(made_from)
+        if last_fingerprint(causal_lm) not in (None, made_from):
+            logger.warning(
+                "the weights of %s are not those the vector was made from (%s): a full fine-tune, another dtype or quantisation",
+                causal_lm.config._name_or_path or type(causal_lm).__name__,
+                self.metadata.get("model") or made_from[:12],
+            )
 
     def __mul__(self, factor: float) -> "InstructionVector":
         return replace(self, values=self.values * factor, summed=self.summed * factor)
@@ -198,14 +254,23 @@ class InstructionVector:
         """Read a vector from a folder or a hub id.
 
         Raises:
-            VectorError: nothing there, or not a vector.
+            VectorError: nothing there, or not a vector; the message names the file that is missing or damaged.
         """
         from instruction_vectors.vectors.artefact import read
 
         return read(str(name_or_path))
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """Upload the artefact to the Hugging Face hub; returns its URL."""
+    def push_to_hub(self, repo_id: str, *, token: str | bool | None = None, **options: Any) -> str:
+        """Upload the artefact to the Hugging Face hub; returns its URL.
+
+        Args:
+            repo_id: `owner/name`; made if need be.
+            token: of the hub; the one of `hf auth login` by default.
+            options: of `huggingface_hub.HfApi.create_repo`, such as `private=True`.
+
+        Raises:
+            VectorError: the hub refused, or could not be reached.
+        """
         from instruction_vectors.vectors.artefact import push
 
-        return push(self, repo_id, **kwargs)
+        return push(self, repo_id, token=token, **options)
