@@ -26,7 +26,8 @@ class Method:
         needs_instructions: whether general instruction rows are to be read for it.
         instructions: those rows, given before `attach`.
         anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
-        anchors_steered: whether they are asked without solved examples and answered under their instruction's vector.
+        anchors_shots: solved examples before each, as many as a cell's other prompts have by default.
+        anchors_steered: whether they are answered under their instruction's vector.
         anchors: those of the task that is trained on next, given before `begin`.
     """
 
@@ -35,6 +36,7 @@ class Method:
     needs_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
     anchors_share: ClassVar[float] = 0.0
+    anchors_shots: ClassVar[int | None] = None
     anchors_steered: ClassVar[bool] = False
     anchors: Sequence[Row] = ()
     model: PeftModel

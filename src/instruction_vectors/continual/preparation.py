@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.continual.anchoring import Anchor, instructions_for, make_anchors
 from instruction_vectors.continual.curriculum import Curriculum, Lesson
 from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.continual.method import Method
 from instruction_vectors.evaluation.abilities import measure
 from instruction_vectors.files import write_atomic
 from instruction_vectors.models.loading import model_fingerprint
@@ -112,18 +113,20 @@ class Preparation:
         fingerprint = model_fingerprint(self.model)
         return {name: self._vector(task, means[name], heads, fingerprint) for name, task in tasks.items()}
 
-    def anchors(self, lesson: Lesson, share: float, vectors: Mapping[str, InstructionVector] | None = None) -> list[Anchor]:
-        """Anchors on a lesson's inputs, answered by M0 after solved examples, or without any under each instruction's vector."""
-        cell = self.curriculum.cell
+    def anchors(self, lesson: Lesson, method: Method, vectors: Mapping[str, InstructionVector]) -> list[Anchor]:
+        """A method's anchors on a lesson's inputs, answered by M0, under each instruction's vector if the method asks for it."""
+        cell, share = self.curriculum.cell, method.anchors_share
         tasks = instructions_for(cell, self.curriculum.lessons)
-        how: dict[str, Any] = {"share": share, "shots": cell.shots if vectors is None else 0, "seed": cell.seed}
+        shots = cell.shots if method.anchors_shots is None else method.anchors_shots
 
         def compute() -> list[dict[str, str]]:
-            made = make_anchors(self.model, self.tokenizer, lesson, tasks, vectors=vectors, **how)
+            steering = vectors if method.anchors_steered else None
+            made = make_anchors(
+                self.model, self.tokenizer, lesson, tasks, share=share, shots=shots, seed=cell.seed, vectors=steering
+            )
             return [asdict(each) for each in made]
 
-        kind = "anchors" if vectors is None else "steered anchors"
-        return [Anchor(**each) for each in self.ledger.step(f"{kind}/{share:g}/{lesson.name}", compute)]
+        return [Anchor(**each) for each in self.ledger.step(f"{method.name}/{share:g}/{lesson.name}", compute)]
 
     def anchor_vectors(self, heads: Sequence[Head]) -> dict[str, InstructionVector]:
         """The vector of every instruction that anchors are under, on the heads of the sequence's vectors."""

@@ -80,10 +80,9 @@ class Runner:
             stages: list[Stage] = [preparation.base_stage()]
             method = method_named(cell.method)(cell.stage)
             vectors = preparation.vectors() if cell.guide != "none" or method.anchors_steered else {}
-            share = method.anchors_share
-            others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if share and vectors else {}
-            steering = others if method.anchors_steered else None
-            anchors = {x.name: preparation.anchors(x, share, steering) for x in curriculum.lessons} if share else {}
+            anchored = curriculum.lessons if method.anchors_share else ()
+            others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if anchored and vectors else {}
+            anchors = {lesson.name: preparation.anchors(lesson, method, others) for lesson in anchored}
         method.instructions = curriculum.instruction_rows(tokenizer)
         with Course(ledger, cell.method, model, method) as course:
             for number, lesson in enumerate(curriculum.lessons, start=1):

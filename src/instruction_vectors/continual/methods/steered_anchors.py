@@ -11,4 +11,5 @@ class SteeredAnchors(Anchors):
     """
 
     name = "steered_anchors"
+    anchors_shots = 0
     anchors_steered = True
