@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -23,6 +24,7 @@ from instruction_vectors.evaluation.scoring import copies_input, score
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.progress import track
 from instruction_vectors.tasks.prompts import PLAIN, bare, instructed
+from instruction_vectors.vectors.prompting import Source
 from instruction_vectors.vectors.universal import extract_all
 
 TASKS = (
@@ -77,6 +79,7 @@ def measure(model, tokenizer, options) -> dict:
             k=options.k,
             effect_prompts=options.prompts,
             layer=layer,
+            source=options.source,
             seed=options.seed,
             progress=advance,
         )
@@ -114,6 +117,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=60, help="test rows a task")
     parser.add_argument("--prompts", type=int, default=8, help="counterfactual prompts a task")
     parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--source", default="demonstrations", choices=get_args(Source), help="what means are over")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--layer", type=int, help="after which summed vectors go in; two thirds up by default")
     parser.add_argument("--seed", type=int, default=0)

@@ -67,7 +67,7 @@ def _steering(measured: dict[str, Any]) -> str:
     settings, tasks = measured["settings"], measured["tasks"]
     lines = [
         f"`{settings['model']}`, {settings['rows']} test rows a task, {settings['k']} universal heads, scale {settings['scale']:g}; "
-        f"summed vectors after layer {measured['layer']}.",
+        f"summed vectors after layer {measured['layer']}; made from {settings.get('source', 'demonstrations')}.",
         "",
         f"| task | mode | {' | '.join(condition.replace('iv', 'θ') for condition in _CONDITIONS)} |",
         "| :-- | :-- |" + " --: |" * len(_CONDITIONS),

@@ -28,6 +28,10 @@ CONTROLS: Mapping[str, tuple[str, str]] = {
     "ewc": ("ewc", "none"),
     "anchors": ("anchors", "none"),
     "guided_anchors": ("anchors", "iv"),
+    "steered_anchors": ("steered_anchors", "none"),
+    "guided_steered_anchors": ("steered_anchors", "anchors_iv"),
+    "zero_shot_anchors": ("zero_shot_anchors", "none"),
+    "zero_shot_anchors_kl": ("zero_shot_anchors", "anchors_kl"),
 }
 """Method and guide of each arm that guidance has to beat; `lower_lr` besides, plain training at a lower learning rate."""
 

@@ -160,8 +160,8 @@ class Preparation:
     def _vector(self, task: Task, means: Tensor, heads: Any, fingerprint: str) -> InstructionVector:
         cell = self.curriculum.cell
         metadata = provenance(
-            self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots, seed=cell.seed,
-            tokenizer=self.tokenizer,
+            self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots,
+            seed=cell.seed, tokenizer=self.tokenizer,
         )  # fmt: skip
         vector = InstructionVector.from_means(self.model, means, heads, metadata=metadata)
         vector.save_pretrained(self.ledger.folder / "vectors" / task.name)

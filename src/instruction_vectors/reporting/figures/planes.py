@@ -22,6 +22,8 @@ _GUIDES = {
     "random": ("cross", "against"),
     "other_task": ("cross", "other"),
     "mean": ("cross", "extra"),
+    "anchors_iv": ("square", "extra"),
+    "anchors_kl": ("diamond", "other"),
 }
 
 
