@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from instruction_vectors.continual.gather import gather
+from instruction_vectors.continual.gather import finished, gather
+from instruction_vectors.continual.headline import headline
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
@@ -16,6 +17,10 @@ def main() -> None:
     """Regenerate; with --check, fail if anything would change."""
     results = read_json(ROOT / "results" / "demo" / "results.json")
     pilot = gather(ROOT / "results" / "pilot")
+    func = gather(ROOT / "results" / "func")
+    # The pilot's few rows of FUNC are not set beside those of its own folder.
+    cells = [each for each in finished(ROOT / "results" / "pilot") if each["cell"]["benchmark"] != "func"]
+    headlines = headline([*finished(ROOT / "results" / "func"), *cells])
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
     chats = _chats(read_json(ROOT / "results" / "analysis" / "chats.json"))
     steering = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
@@ -24,13 +29,19 @@ def main() -> None:
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
         ROOT / "docs" / "evidence.md": _replaced(
             evidence,
-            {"diagnosis": write_summary(diagnosis), "chats": chats, "steering": "\n".join(map(_steering, steering))},
+            {
+                "func": write_summary(func),
+                "diagnosis": write_summary(diagnosis),
+                "chats": chats,
+                "steering": "\n".join(map(_steering, steering)),
+            },
         ),
         ROOT / "docs" / "images" / "cost.svg": figure_svg(
             {"mediation": read_json(ROOT / "results" / "benchmarks" / "mediation.json")}, "cost"
         ),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
-        ROOT / "results" / "headline.json": json.dumps(pilot["grid"]["headline"], indent=1) + "\n",
+        ROOT / "docs" / "images" / "front-func.svg": figure_svg(func, "front"),
+        ROOT / "results" / "headline.json": json.dumps(headlines, indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
         ROOT / "docs" / "images" / "steering.svg": figure_svg(results, "steering"),
         ROOT / "docs" / "images" / "effects.svg": figure_svg(results, "effects"),

@@ -96,11 +96,22 @@ def test_the_headline_compares_with_plain_training_at_its_best_rate():
     assert found["func"]["A"]["ip_recovered"] == pytest.approx(18 / 24)
     assert (found["func"]["A"]["learning_rate"], found["func"]["A"]["epochs"]) == (1e-3, 3)
     assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == pytest.approx(
-        {"plain_kl": 6 / 24, "osf": 12 / 24, "lower_lr": 22 / 24}
+        {"iv": 18 / 24, "plain_kl": 6 / 24, "osf": 12 / 24, "lower_lr": 22 / 24}
     )
     own = found["func"]["A"]["controls"]
     assert {name: each["ip_recovered"] for name, each in own.items()} == pytest.approx({"plain_kl": 6 / 24, "lower_lr": 22 / 24})
     assert found["controls"]["lower_lr"]["ap_delta"] == pytest.approx((20 + 12 - 30 - 20) / 80)
+
+
+def test_the_recommended_way_is_what_guidance_is_judged_by_where_it_was_run():
+    grid = [
+        result(0, (36, 12), (30, 20)),
+        result(0, (36, 24), (28, 20), guide="iv"),
+        result(0, (36, 36), (30, 20), guide="anchors_iv", method="anchors"),
+    ]
+    found = headline(grid)["func"]["A"]
+    assert (found["method"], found["guide"], found["ip_recovered"]) == ("anchors", "anchors_iv", 1.0)
+    assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == {"iv": 0.5}
 
 
 def test_sequences_are_pooled_only_with_themselves():

@@ -10,7 +10,11 @@ from instruction_vectors.evaluation.statistics import holm
 Rate = tuple[float, int]
 """Learning rate and epochs."""
 
+GUIDED = (("anchors", "anchors_iv"), ("sequential", "iv"))
+"""Methods and guides that guidance is judged by, the recommended one first: the next where that has no finished cells."""
+
 CONTROLS: Mapping[str, tuple[str, str]] = {
+    "iv": ("sequential", "iv"),
     "plain_kl": ("sequential", "plain_kl"),
     "schedule_only": ("sequential", "schedule_only"),
     "random_vector": ("sequential", "random"),
@@ -27,7 +31,9 @@ CONTROLS: Mapping[str, tuple[str, str]] = {
     "olora": ("olora", "none"),
     "ewc": ("ewc", "none"),
     "anchors": ("anchors", "none"),
-    "guided_anchors": ("anchors", "iv"),
+    "anchors_guided_throughout": ("anchors", "iv"),
+    "anchors_iv": ("anchors", "anchors_iv"),
+    "anchors_kl": ("anchors", "anchors_kl"),
     "steered_anchors": ("steered_anchors", "none"),
     "guided_steered_anchors": ("steered_anchors", "anchors_iv"),
     "zero_shot_anchors": ("zero_shot_anchors", "none"),
@@ -43,8 +49,8 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
         results: finished cells, of any benchmarks, methods, guides, seeds, learning rates and epochs.
 
     Returns:
-        For each benchmark its sequences, each with what `compare` gives for guided training at the same learning rate and
-        epochs, the rate and epochs themselves, and under `controls` the same for each arm of `CONTROLS`; under `controls` at
+        For each benchmark its sequences, each with what `compare` gives for guided training (`GUIDED`: `method` and `guide` say
+        which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each arm of `CONTROLS`; under `controls` at
         the top those of all sequences together. What has no finished cells is left out; an arm is compared on the seeds that it
         and plain training share.
     """
@@ -62,9 +68,16 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             base, below = _arm(cells, "sequential", "none", best), _lower(cells, best)
             plain += base
             lower += below
-            if guided := _against(base, _arm(cells, "sequential", "iv", best)):
-                at = {"learning_rate": best[0], "epochs": best[1], "controls": _controls(base, cells, below)}
-                out.setdefault(benchmark, {})[sequence] = guided | at
+            for method, guide in GUIDED:
+                if guided := _against(base, _arm(cells, method, guide, best)):
+                    at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
+                    others = {
+                        name: found
+                        for name, found in _controls(base, cells, below).items()
+                        if CONTROLS.get(name) != (method, guide)
+                    }
+                    out.setdefault(benchmark, {})[sequence] = guided | at | {"controls": others}
+                    break
     return out | {"controls": _controls(plain, results, lower)}
 
 

@@ -8,6 +8,7 @@ ancestors only (a 4-D attention mask) at its own depth (position ids). Values eq
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -101,6 +102,8 @@ def attention_mask(
 
     `gap` is how many positions a query lies after a key; a sliding window of size w keeps gaps below w.
     """
+    if "position_ids" not in signature(anatomy.backbone.forward).parameters:
+        raise ModelError(f"{type(anatomy.causal_lm).__name__} counts its tokens' places itself (it takes no position ids)")
     config = text_config(anatomy.causal_lm)
     window = getattr(config, "sliding_window", None)
     types = set(getattr(config, "layer_types", None) or [])

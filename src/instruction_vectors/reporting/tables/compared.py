@@ -46,7 +46,8 @@ def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, A
         for sequence, values in mapping(sequences).items()
     ]
     for order, values in several:
-        yield order, "guided", values
+        way = " + ".join(str(values[part]).replace("_", " ") for part in ("method", "guide") if part in values)
+        yield order, f"guided: {way}" if way else "guided", values
         for name, control in mapping(values.get("controls")).items():
             yield order, name.replace("_", " "), mapping(control)
     if len(several) != 1 or not several[0][1].get("controls"):
