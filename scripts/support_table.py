@@ -37,6 +37,23 @@ Made by `make support-table` from checks on a tiny random model of each family, 
 to the same numbers; a test keeps this page in step. Any decoder-only family of `transformers` with softmax attention should work,
 listed or not: `iv doctor --model NAME` tells.
 
+## Quantised models
+
+Heads are found where every projection stays a module of its own. Tested are tiny models under bitsandbytes: exact effects, what
+heads write, and an adapter trained under guidance.
+
+- **4 bits** (`load_in_4bit=True`): as without. On CPUs with bfloat16, bitsandbytes packs the weights anew at the first inference
+  (finding the heads is one). They then compute in bfloat16, so open the model in it, and cannot be trained through: use a GPU.
+- **8 bits** (`load_in_8bit=True`): as without, given `llm_int8_threshold=0`. Under its default of 6.0, columns of outliers are
+  chosen for each batch, so a row's numbers depend on what stands beside it, and effects are only approximate.
+- **Other methods**: those that keep `nn.Linear` (torchao) are read as usual; maps of a method's own class (AWQ, GPTQ, HQQ) are
+  recognised by being linear, which is tested on a stand-in only. `iv doctor --model NAME` tells.
+- **Refused**: attention whose projections are fused or hidden in kernels, and maps that compute in fewer bits than the model's type
+  (torchao with quantised activations in float32). The error names the method: open the model in bfloat16, load it without fused
+  modules, quantise with bitsandbytes or torchao instead, or call `model.dequantize()` where memory allows.
+
+## Model families
+
 | Column | What is checked |
 | :-- | :-- |
 | heads | the projections found by structure are those the family names; heads' parts and bias sum to what they put out |

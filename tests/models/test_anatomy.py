@@ -4,13 +4,26 @@ import copy
 import gc
 import weakref
 
+import naive
 import pytest
 import tiny
 import torch
+from accelerate import dispatch_model
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertForMaskedLM, Lfm2Config, Lfm2ForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BitsAndBytesConfig,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 from transformers.pytorch_utils import Conv1D
 
+from instruction_vectors import causal_effects
 from instruction_vectors.errors import AnatomyError
 from instruction_vectors.models.anatomy import anatomy_of, unwrap
 from instruction_vectors.models.hooks import capture_heads
@@ -159,6 +172,15 @@ def test_layers_without_attention_are_not_counted():
     assert anatomy.layer_numbers == (0, 2)
 
 
+def test_a_hybrid_that_starts_with_linear_attention_is_refused():
+    sizes = {"num_hidden_layers": 2, "num_experts": 2, "moe_intermediate_size": 8, "intermediate_size": 8, "hidden_size": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "linear_num_value_heads": 2}
+    kinds = {"layer_types": ["linear_attention", "full_attention"]}
+    causal_lm = Qwen3NextForCausalLM(Qwen3NextConfig(vocab_size=tiny.VOCABULARY, **sizes, **heads, **kinds))
+    with pytest.raises(AnatomyError, match="first layer of Qwen3NextForCausalLM is 'linear_attention', not softmax attention"):
+        anatomy_of(causal_lm)
+
+
 def test_an_encoder_decoder_is_refused():
     model = T5ForConditionalGeneration(T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=4))
     with pytest.raises(AnatomyError, match="encoder-decoder"):
@@ -196,6 +218,114 @@ def test_a_head_count_that_does_not_divide_the_width_is_refused():
     causal_lm.config.num_attention_heads = 5
     with pytest.raises(AnatomyError, match="5 heads"):
         anatomy_of(causal_lm)
+
+
+def test_a_head_count_for_each_layer_is_refused():
+    causal_lm = tiny.model("llama")
+    # As configs that come with a model's own code have it; those of transformers itself take one number only.
+    object.__setattr__(causal_lm.config, "num_attention_heads", [4, 4, 2])
+    with pytest.raises(AnatomyError, match=r"\[4, 4, 2\] heads .*per-layer head counts are not supported"):
+        anatomy_of(causal_lm)
+
+
+@torch.no_grad()
+def test_heads_of_offloaded_layers_write_as_those_in_memory(tmp_path):
+    homes = {
+        "model.embed_tokens": "cpu",
+        "model.layers.0": "cpu",
+        "model.norm": "cpu",
+        "model.rotary_emb": "cpu",
+        "lm_head": "cpu",
+    }
+    homes |= {"model.layers.1": "disk", "model.layers.2": "disk"}
+    anatomy = anatomy_of(dispatch_model(tiny.model("llama"), homes, main_device="cpu", offload_dir=tmp_path))
+    assert next(anatomy.layers[1].parameters()).device.type == "meta"
+    value = torch.arange(8, dtype=torch.float64)
+    for layer in range(tiny.LAYERS):
+        assert torch.equal(anatomy.write(layer, 2, value), anatomy_of(tiny.shared("llama")).write(layer, 2, value))
+
+
+class PackedMap(torch.nn.Module):
+    """A linear map as quantisation methods have them: no `nn.Linear`, no floating-point parameter, `weight` a method."""
+
+    def __init__(self, linear: torch.nn.Linear):
+        super().__init__()
+        scale = linear.weight.detach().abs().amax(1, keepdim=True) / 127
+        self.register_buffer("packed", (linear.weight.detach() / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def weight(self) -> torch.Tensor:
+        return self.packed * self.scale
+
+    def forward(self, rows):
+        return rows @ self.weight().T
+
+
+class Averages(torch.nn.Module):
+    """Attention with nothing inside to be found."""
+
+    def forward(self, hidden_states, **more):
+        return hidden_states.cumsum(1), None
+
+
+def packed(family="llama"):
+    causal_lm = tiny.model(family)
+    for layer in causal_lm.model.layers:
+        for name, module in list(layer.named_modules()):
+            if isinstance(module, torch.nn.Linear):
+                layer.set_submodule(name, PackedMap(module))
+    causal_lm.config.quantization_config = {"quant_method": "packed"}
+    return causal_lm
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_maps_of_a_quantisation_methods_own_class_are_found_and_measured_exactly(family, tok):
+    causal_lm, means = packed(family), tiny.means(family)
+    anatomy, o_projs = anatomy_of(causal_lm), tiny.o_projs(causal_lm, family)
+    assert list(anatomy.o_projs) == o_projs
+    assert all(type(o_proj) is PackedMap for o_proj in o_projs)
+    assert anatomy.dtype == torch.float64
+    width = slice(anatomy.head_dim, 2 * anatomy.head_dim)
+    torch.testing.assert_close(anatomy.write(1, 1, means[1, 1]), o_projs[1].weight()[:, width] @ means[1, 1])
+    expected = naive.effects(causal_lm, tok, o_projs, tiny.PROMPTS, tiny.TARGETS, means)
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "between", [torch.nn.Dropout, torch.nn.ReLU, lambda: torch.nn.RMSNorm(32), lambda: torch.nn.LayerNorm(32)]
+)
+def test_what_stands_between_heads_and_their_map_is_not_taken_for_it(between):
+    causal_lm = packed()
+    for layer in causal_lm.model.layers:
+        layer.self_attn.o_proj = torch.nn.Sequential(between().double(), layer.self_attn.o_proj).eval()
+    assert anatomy_of(causal_lm).o_proj_path == "self_attn.o_proj.1"
+
+
+def test_such_maps_are_no_maps_in_a_model_that_is_not_quantised():
+    causal_lm = packed()
+    del causal_lm.config.quantization_config
+    with pytest.raises(AnatomyError, match=r"found no attention output projection in LlamaDecoderLayer$"):
+        anatomy_of(causal_lm)
+
+
+@pytest.mark.parametrize("config", [{"quant_method": "fusing"}, BitsAndBytesConfig(load_in_4bit=True)])
+def test_a_quantised_model_whose_maps_cannot_be_found_is_refused_by_the_methods_name(config):
+    causal_lm = packed()
+    causal_lm.config.quantization_config = config
+    for layer in causal_lm.model.layers:
+        layer.self_attn = Averages()
+    method = "fusing" if isinstance(config, dict) else "bitsandbytes"
+    with pytest.raises(AnatomyError, match=f"weights quantised by {method}: "):
+        anatomy_of(causal_lm)
+
+
+def test_weights_of_one_byte_are_not_what_activations_run_in():
+    anatomy = anatomy_of(tiny.model("llama", dtype=torch.float32))
+    for layer in anatomy.layers:
+        layer.self_attn.q_proj.to(torch.float8_e4m3fn)
+    assert next(anatomy.layers[0].parameters()).dtype == torch.float8_e4m3fn
+    assert anatomy.dtype == torch.float32
 
 
 def test_the_anatomy_is_remembered_copied_with_the_model_and_gone_with_it():

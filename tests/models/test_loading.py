@@ -115,6 +115,15 @@ def test_a_damaged_folder_is_refused(folder, name):
     assert "could not be opened" in refusal(folder)
 
 
+def test_quantised_weights_without_their_package_name_it(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "aqlm"}}))
+    message = refusal(folder, device="cpu")
+    assert str(folder) in message
+    assert "needs a package that is not installed" in message
+    assert "pip install aqlm" in message
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     assert "could not be opened" in refusal(tmp_path)
 

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from instruction_vectors import causal_effects
-from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.anatomy import _rounding, anatomy_of, tolerance
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -26,15 +26,18 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def quantised(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    changes = {"hidden_size": tiny.HEADS * WIDTH, "head_dim": WIDTH, "intermediate_size": 128}
-    tiny.model("llama", dtype=torch.float32, **changes).save_pretrained(folder)
-    causal_lm = AutoModelForCausalLM.from_pretrained(folder, quantization_config=KINDS[request.param], device_map="cpu")
+    causal_lm = opened(tmp_path_factory.mktemp("model"), KINDS[request.param])
     assert not tiny.o_projs(causal_lm, "llama")[0].weight.is_floating_point()
     for module in causal_lm.modules():
         # Where a CPU has bfloat16, bitsandbytes packs 4-bit weights anew at the first inference, and they know no gradient after.
         module.support_avx512bf16_for_cpu = False
     return causal_lm
+
+
+def opened(folder, config):
+    changes = {"hidden_size": tiny.HEADS * WIDTH, "head_dim": WIDTH, "intermediate_size": 128}
+    tiny.model("llama", dtype=torch.float32, **changes).save_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,20 @@ def test_effects_are_those_of_one_forward_a_head(quantised, means, tok):
     found = causal_effects(quantised, tok, tiny.PROMPTS, tiny.TARGETS, means)
     assert expected.abs().max() > 0.01
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_the_self_check_allows_for_8_bits_alone_that_maps_round_what_they_read(quantised):
+    eight = tiny.o_projs(quantised, "llama")[0].weight.dtype == torch.int8
+    assert _rounding(anatomy_of(quantised), 0) == tolerance(torch.bfloat16 if eight else torch.float32)
+
+
+def test_heads_are_found_though_columns_of_outliers_let_a_row_depend_on_its_batch(tmp_path):
+    causal_lm = opened(tmp_path, BitsAndBytesConfig(load_in_8bit=True))
+    ids = torch.tensor([[1, 9, 14, 7], [1, 9, 14, 30]])
+    with torch.no_grad():
+        apart, together = causal_lm(ids[:1]).logits[0], causal_lm(ids).logits[0]
+    assert (apart - together).abs().max() > tolerance(torch.float32) * apart.abs().max()
+    assert list(anatomy_of(causal_lm).o_projs) == tiny.o_projs(causal_lm, "llama")
 
 
 def test_what_a_head_writes_is_what_its_map_makes_of_it(quantised, means):

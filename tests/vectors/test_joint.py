@@ -33,6 +33,24 @@ def test_sets_of_one_head_have_its_causal_effect_and_sets_of_several_that_of_the
     assert (changed[2] - changed[0] - changed[1]).abs().max() > 1e-5  # effects do not add up
 
 
+def test_sets_that_do_not_fit_into_memory_together_go_in_smaller_parts_and_that_is_said_once(tok, caplog):
+    causal_lm, sets = tiny.model("llama"), [PAIR[:1], PAIR[1:], PAIR, [(1, 1)], [(1, 2)]]
+    given = (tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"), sets)
+    expected = joint_effects(causal_lm, *given)[1]
+
+    def small(module, args, kwargs):
+        if args[0].shape[0] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = causal_lm.model.layers[-1].register_forward_pre_hook(small, with_kwargs=True)
+    torch.testing.assert_close(joint_effects(causal_lm, *given)[1], expected)
+    length = len(tok(tiny.PROMPTS[0])["input_ids"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"out of memory with 4096 tokens at once: going on with {length}"
+    ]
+    handle.remove()
+
+
 def test_p_is_the_share_of_sets_that_change_as_much_the_same_way():
     random = torch.tensor([[0.1, 0.1], [0.4, 0.4], [0.2, 0.4], [-0.9, -0.9]])
     gained = Trial(torch.tensor([0.2, 0.2]), torch.tensor([0.2, 0.4]), random)

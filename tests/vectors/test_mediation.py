@@ -1,18 +1,23 @@
 """The sweep gives what one whole forward a head gives."""
 
 import logging
+import weakref
+from contextlib import contextmanager
 
 import naive
 import pytest
 import tiny
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import DynamicCache
 
 from instruction_vectors import causal_effects, mean_head_outputs
 from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.prefix import SharedPrefix
 from instruction_vectors.vectors.mediation import _sweep, all_heads
 from instruction_vectors.vectors.mediation_slow import whole_forwards
+from instruction_vectors.vectors.screening import estimated_effects
 
 EXACT = {"falcon", "falcon-alibi", "gpt2", "gpt-oss", "mpt", "bloom"}
 """Families whose eager attention keeps to float64."""
@@ -108,34 +113,90 @@ def test_effects_on_whole_answers_are_those_of_one_forward_a_head(family, attent
     assert gap(first[1], expected[1]) < exact  # but not of an answer of one token
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")])
-def test_a_sweep_that_does_not_fit_into_memory_goes_on_in_smaller_parts_and_says_so_once(error, tok, caplog):
-    causal_lm = tiny.model("llama")
+PLACES = {
+    "prefill": lambda hidden, cache: type(cache) is DynamicCache and hidden.shape[0] > 1,
+    "sweep": lambda hidden, cache: type(cache) is SharedPrefix and hidden.shape[1] > 6,
+    "comparison": lambda hidden, cache: cache is None and hidden.shape[0] > 1,
+}
+LONGEST = max(len(prompt.split()) + 1 for prompt in tiny.PROMPTS)
+SETTLED = {"prefill": (2048, 3 * 13 // 2), "sweep": (2048, 13 // 2), "comparison": (4096, LONGEST)}
+ERRORS = {
+    "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory"),
+    "cpu": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+}
 
-    def small(module, args, output):
-        if (output[0] if isinstance(output, tuple) else output).shape[1] > 10:
-            raise error
 
-    handle = causal_lm.model.layers[-1].register_forward_hook(small)
-    with caplog.at_level(logging.WARNING, "instruction_vectors"):
-        found = [causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama")) for _ in range(2)]
+@contextmanager
+def little_memory(causal_lm, too_much, error):
+    """Fail wherever `too_much` says so of a layer's input and its cache; nothing of a failed attempt may stay."""
+    anatomy_of(causal_lm)
+    failed = []
+
+    def hook(module, args, kwargs):
+        hidden = args[0]
+        assert not any(one() is not None for one in failed)
+        if too_much(hidden, kwargs["past_key_values"]):
+            failed.append(weakref.ref(hidden))
+            raise error()
+
+    handle = causal_lm.model.layers[-1].register_forward_pre_hook(hook, with_kwargs=True)
+    yield failed
     handle.remove()
-    assert gap(found[0].double(), oracle("llama", tiny.shared("llama"))) < 1e-5
-    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_does_not_fit_into_memory_goes_on_in_smaller_parts_and_says_so_once(place, error, tok, caplog):
+    causal_lm = tiny.model("llama")
+    with caplog.at_level(logging.WARNING, "instruction_vectors"), little_memory(causal_lm, PLACES[place], error) as failed:
+        found = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+        tries = len(failed)
+        again = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+    assert gap(found, oracle("llama", tiny.shared("llama"))) < 1e-5
+    assert torch.equal(found, again)
+    assert len(failed) == tries > 0  # what fits is remembered
+    wanted, settled = SETTLED[place]
     assert [record.getMessage() for record in caplog.records] == [
-        f"out of memory with {tokens} tokens at once: going on with {tokens // 2}" for tokens in (2048, 1024, 512, 256, 128, 64)
+        f"out of memory with {wanted} tokens at once: going on with {settled}"
     ]
 
 
-def test_a_model_that_never_fits_says_so(tok):
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda hidden, cache: type(cache) is DynamicCache,
+        lambda hidden, cache: type(cache) is SharedPrefix,
+        lambda hidden, cache: cache is None,
+    ],
+    ids=PLACES,
+)
+def test_a_model_that_never_fits_says_so_and_is_swept_once_there_is_room(place, error, tok, caplog):
     causal_lm = tiny.model("llama")
+    given = (causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        with pytest.raises(RuntimeError, match="memory"), little_memory(causal_lm, place, error):
+            causal_effects(*given)
+        for layer in causal_lm.model.layers:
+            layer._forward_pre_hooks.clear()
+        assert gap(causal_effects(*given), oracle("llama", tiny.shared("llama"))) < 1e-5
+    assert not caplog.records
 
-    def never(module, args, kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    causal_lm.model.layers[0].register_forward_pre_hook(never, with_kwargs=True)
-    with pytest.raises(torch.OutOfMemoryError):
-        causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+def test_whole_forwards_that_do_not_fit_into_memory_go_on_in_smaller_parts(tok, caplog):
+    causal_lm = tiny.model("bloom")
+
+    def small(module, args, kwargs):
+        if args[0].shape[0] > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    causal_lm.transformer.h[-1].register_forward_pre_hook(small, with_kwargs=True)
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        found = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("bloom"))
+    assert gap(found, oracle("bloom", tiny.shared("bloom"))) < 1e-5
+    slower, smaller = (record.getMessage() for record in caplog.records)
+    assert "slower" in slower
+    assert smaller.startswith("out of memory with 4096 tokens at once: going on with ")
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -217,6 +278,32 @@ def test_activations_that_are_not_finite_are_refused(family, tok):
     means[1, 2] = float("nan")
     with pytest.raises(HookError, match="not finite"):
         causal_effects(tiny.shared(family), tok, tiny.PROMPTS, tiny.TARGETS, means)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+@pytest.mark.parametrize("effects", [causal_effects, estimated_effects])
+@pytest.mark.parametrize("number", [0, 1], ids=["longest", "another"])
+def test_weights_that_are_not_numbers_are_named_as_the_cause(number, effects, family, value, tok, caplog):
+    causal_lm = tiny.model(family)
+    word = tok(tiny.PROMPTS[number])["input_ids"][-1]
+    with torch.no_grad():
+        causal_lm.get_input_embeddings().weight[word] = value
+    with pytest.raises(HookError, match="effects are not finite: the model produced NaN or infinite activations"):
+        effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means(family))
+    assert ("slower" in caplog.text) == (effects is causal_effects and family in tiny.WHOLE_FORWARDS)
+
+
+def test_a_sweep_that_alone_gives_no_numbers_gives_way_to_whole_forwards(tok, caplog):
+    causal_lm = tiny.model("llama")
+
+    def spoil(module, args, kwargs, output):
+        return output * float("nan") if isinstance(kwargs["past_key_values"], SharedPrefix) else output
+
+    causal_lm.model.layers[1].register_forward_hook(spoil, with_kwargs=True)
+    found = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+    assert gap(found, oracle("llama", tiny.shared("llama"))) < 1e-5
+    assert "slower" in caplog.text
 
 
 def test_means_of_another_shape_are_refused_with_both_shapes(tok):

@@ -50,9 +50,9 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
 
     Returns:
         For each benchmark its sequences, each with what `compare` gives for guided training (`GUIDED`: `method` and `guide` say
-        which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each arm of `CONTROLS`; under `controls` at
-        the top those of all sequences together. What has no finished cells is left out; an arm is compared on the seeds that it
-        and plain training share.
+        which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each
+        other arm of `CONTROLS`; under `controls` at the top those of all sequences together. What has no finished cells is
+        left out; an arm is compared on the seeds that it and plain training share.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:

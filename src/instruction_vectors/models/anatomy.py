@@ -60,8 +60,8 @@ class Anatomy:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type in which activations run."""
-        return next(p.dtype for p in self.layers[0].parameters() if p.is_floating_point())
+        """Floating-point type in which activations run (weights alone may have one of a single byte)."""
+        return next(p.dtype for p in self.layers[0].parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
 
     @cached_property
     def adds_writes(self) -> bool:
@@ -73,7 +73,7 @@ class Anatomy:
         return all(_submodule(layer, self.o_proj_path) is o for layer, o in zip(self.layers, self.o_projs, strict=True))
 
     def write(self, layer: int, head: int, value: Float[Tensor, "*batch head_dim"]) -> Float[Tensor, "*batch hidden"]:
-        """What a head's output adds to the residual stream: `W_O^{lj} z_{lj}`, without `o_proj`'s bias.
+        """What a head's output adds to the residual stream: `W_O^{lj} z_{lj}`, without `o_proj`'s bias, on `value`'s device.
 
         Runs the projection itself rather than reading its weight, so that transposed (Conv1D), quantised and
         adapter-wrapped projections all give what the model would compute.
@@ -81,9 +81,11 @@ class Anatomy:
         o_proj = self.o_projs[layer]
         heads = value.new_zeros(*value.shape[:-1], self.n_heads, self.head_dim)
         heads[..., head, :] = value
-        flat = heads.view(-1, self.n_heads * self.head_dim).to(self.device, self.dtype)  # some quantised maps take rows only
+        own = next(self.layers[layer].parameters()).device
+        device = self.device if own.type == "meta" else own  # offloaded weights come back for the call alone
+        flat = heads.view(-1, self.n_heads * self.head_dim).to(device, self.dtype)  # some quantised maps take rows only
         with evaluating(o_proj):
-            return (o_proj(flat) - o_proj(torch.zeros_like(flat))).view(*value.shape[:-1], -1)
+            return (o_proj(flat) - o_proj(torch.zeros_like(flat))).view(*value.shape[:-1], -1).to(value.device)
 
     def logits(self, hidden: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq vocabulary"]:
         """Next-token logits of final hidden states through the model's own head path, scales and soft-caps included.
@@ -131,7 +133,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     causal_lm = unwrap(model)
     found: Anatomy | None = getattr(causal_lm, _REMEMBERED, None)
     if found is None or not found.is_current():
-        with evaluating(causal_lm):
+        with evaluating(causal_lm), _quantisation_named(causal_lm):
             found = _find(causal_lm)
             _self_check(found)
             _ = found.adds_writes  # measured now: later it could be asked for the first time under an intervention
@@ -149,6 +151,25 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
         f"{type(model).__name__} holds no transformers causal language model; load it with "
         "AutoModelForCausalLM or instruction_vectors.load"
     )
+
+
+@contextmanager
+def _quantisation_named(causal_lm: PreTrainedModel) -> Iterator[None]:
+    """Say of a quantised model that is refused that its weights may be the reason."""
+    try:
+        yield
+    except AnatomyError as error:
+        if not (config := _quantisation(causal_lm)):
+            raise
+        method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
+        raise AnatomyError(
+            f"{error} (weights quantised by {getattr(method, 'value', method)}: it works where every projection stays a module "
+            "of its own, as with bitsandbytes in 4 and 8 bits and torchao, and computes in the model's type: try bfloat16)"
+        ) from error
+
+
+def _quantisation(causal_lm: PreTrainedModel) -> Any:
+    return getattr(causal_lm.config, "quantization_config", None)
 
 
 def text_config(model: PreTrainedModel) -> Any:
@@ -199,8 +220,11 @@ def _decoder_layers(causal_lm: PreTrainedModel, count: int) -> tuple[nn.Module, 
     raise AnatomyError(f"{type(causal_lm).__name__}: found no list of {count} decoder layers")
 
 
-def _linear_maps(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Linear maps of a layer by path, an adapter's wrapper standing for the map inside it."""
+def _linear_maps(layer: nn.Module, quantised: bool) -> Iterator[tuple[str, nn.Module]]:
+    """Linear maps of a layer by path, an adapter's wrapper standing for the map inside it.
+
+    Quantisation has map classes of its own, so there every module with none inside may be one.
+    """
     wrapped: list[str] = []
     for path, module in layer.named_modules():
         if any(path.startswith(f"{outer}.") for outer in wrapped):
@@ -208,8 +232,23 @@ def _linear_maps(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(module, _tuner_layer_type()):
             wrapped.append(path)
             yield path, module
-        elif isinstance(module, nn.Linear | Conv1D):
+        elif isinstance(module, nn.Linear | Conv1D) or (quantised and next(module.children(), None) is None):
             yield path, module
+
+
+def _is_linear(module: nn.Module, value: Float[Tensor, " width"]) -> bool:
+    """Whether a module of any class maps a row linearly, a constant aside, and mixes its features (no norm, no activation)."""
+    if isinstance(module, nn.Linear | Conv1D | _tuner_layer_type()):
+        return True
+    alone = torch.zeros_like(value)
+    alone[value.abs().argmax()] = value.abs().max()
+    try:
+        zero, once, other, part = module(torch.stack([torch.zeros_like(value), value, -2 * value, alone]))
+    except Exception:  # whatever a module does that is not called with rows alone
+        return False
+    once, other, part = once - zero, other - zero, part - zero
+    linear = (other + 2 * once).abs().max() <= tolerance(torch.int8) * once.abs().max()
+    return bool(linear and part.count_nonzero() > 1)
 
 
 def _tuner_layer_type() -> type:
@@ -228,28 +267,29 @@ def _submodule(layer: nn.Module, path: str) -> nn.Module | None:
 @torch.no_grad()
 def _locate_o_proj(causal_lm: PreTrainedModel, layer: nn.Module) -> tuple[str, int]:
     """Path in the layer, and input width, of the first linear map whose input mixes tokens."""
+    maps = dict(_linear_maps(layer, quantised=_quantisation(causal_lm) is not None))
     first: dict[str, Tensor] = {}
     second: dict[str, Tensor] = {}
     for seen, start in ((first, 0), (second, 1)):
-        handles = [
-            module.register_forward_pre_hook(_recorder(seen, path), with_kwargs=True) for path, module in _linear_maps(layer)
-        ]
+        handles = [module.register_forward_pre_hook(_recorder(seen, path), with_kwargs=True) for path, module in maps.items()]
         try:
             _probe(causal_lm, start)
         finally:
             for handle in handles:
                 handle.remove()
     for path, value in first.items():
-        if path in second and value.shape == second[path].shape and not torch.equal(value, second[path]):
+        mixes = path in second and value.shape == second[path].shape and not torch.equal(value, second[path])
+        if mixes and _is_linear(maps[path], value):
             return path, value.shape[-1]
     raise AnatomyError(f"{type(causal_lm).__name__}: found no attention output projection in {type(layer).__name__}")
 
 
 def _recorder(seen: dict[str, Tensor], path: str) -> Callable:
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        value = args[0] if args else next(iter(kwargs.values()))
+        value = args[0] if args else next(iter(kwargs.values()), None)
         # A map called per expert or per branch may see other tokens; only the last token's row is compared.
-        seen.setdefault(path, value.reshape(-1, value.shape[-1])[-1].clone())
+        if isinstance(value, Tensor) and value.dim():
+            seen.setdefault(path, value.reshape(-1, value.shape[-1])[-1].clone())
 
     return hook
 
@@ -280,7 +320,7 @@ def _self_check(anatomy: Anatomy) -> None:
         for handle in handles:
             handle.remove()
     moved = (logits[0] - _probe(anatomy.causal_lm, last_token=3)[0]).abs().max()
-    if moved > tolerance(anatomy.dtype) * logits[0].abs().max():
+    if moved > _rounding(anatomy, 0) * logits[0].abs().max():
         raise AnatomyError(f"{type(anatomy.causal_lm).__name__} lets tokens see later ones: not a causal language model")
     if len(seen) != anatomy.n_layers:
         raise AnatomyError(f"only {len(seen)} of {anatomy.n_layers} attention output projections ran in a forward pass")
@@ -300,9 +340,10 @@ def _self_check(anatomy: Anatomy) -> None:
 
 
 def _rounding(anatomy: Anatomy, layer: int) -> float:
-    """The looser of what activations and the weights of `o_proj` allow: maps of 8-bit weights round what they read, too."""
+    """What activations allow, or more: maps of 8-bit integers round what they read, too."""
     weight = getattr(anatomy.o_projs[layer], "weight", None)
-    return max(tolerance(kind) for kind in (anatomy.dtype, *([] if weight is None else [weight.dtype])))
+    rounds = isinstance(weight, Tensor) and weight.dtype == torch.int8
+    return max(tolerance(anatomy.dtype), tolerance(torch.int8) if rounds else 0)
 
 
 @torch.no_grad()

@@ -74,8 +74,8 @@ def mean_head_outputs(
                 likeliest = anatomy.logits(hidden[:, ends])[0].argmax(-1).cpu()
                 ends = ends[likeliest == wanted[group]]
             # Captured rows stand in node order; a node that ends several prompts counts once for each.
-            rows = torch.searchsorted(where[0].nonzero()[:, 0], ends).to(anatomy.device)
-            total += torch.stack([layer[rows].cpu().double().sum(0) for layer in captured])
+            rows = torch.searchsorted(where[0].nonzero()[:, 0], ends)
+            total += torch.stack([layer[rows.to(layer.device)].cpu().double().sum(0) for layer in captured])
             count += len(ends)
     if not count:
         raise DataError(f"the model answers none of {len(ids)} prompts right; average over all of them, or give more shots")

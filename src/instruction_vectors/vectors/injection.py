@@ -61,12 +61,12 @@ def applied(
                     "so there is no plain sum to add; use mode='distributed'"
                 )
             theta = vector.summed.to(anatomy.device, anatomy.dtype) * scale
-            stack.enter_context(edit_stream(anatomy, {vector.layer}, lambda _, h: h + places.column(h) * theta))
+            stack.enter_context(edit_stream(anatomy, {vector.layer}, lambda _, h: h + places.column(h) * theta.to(h.device)))
         elif mode in ("distributed", "replace"):
             table = _by_layer(vector, anatomy.device, anatomy.dtype)
 
             def edit(layer: int, heads: Tensor) -> Tensor:
-                index, value = table[layer]
+                index, value = (each.to(heads.device) for each in table[layer])
                 where = places.column(heads)[..., None]
                 old = heads[:, :, index]
                 new = old + scale * value if mode == "distributed" else value.expand_as(old)

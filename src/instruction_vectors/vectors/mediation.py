@@ -26,7 +26,7 @@ from instruction_vectors.models.hooks import Firings, edit_heads
 from instruction_vectors.models.prefix import SharedPrefix, prefill
 from instruction_vectors.models.tokens import encode, encode_pair, pad
 from instruction_vectors.models.tree import attention_mask
-from instruction_vectors.vectors.mediation_slow import Patch, log_probability, whole_forwards
+from instruction_vectors.vectors.mediation_slow import Patch, Room, log_probability, out_of_memory, whole_forwards
 from instruction_vectors.vectors.vector import Head, check_heads
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ def causal_effects(
         heads: the heads to measure, such as a shortlist of `screening`; all by default. The cost falls with their number.
         batch_size: prompts swept together at most; as many as `tokens_at_once` allows by default. Results do not change.
         tokens_at_once: tokens of one forward at most: the prompts' own, or those that a sweep carries up for all their heads;
-            bounds memory, does not change results. Halved, with a word, for as long as memory does not suffice.
+            bounds memory, does not change results. Where memory does not hold them, fewer prompts go together, then fewer
+            heads of one, which is said once.
         progress: called with the number of prompts finished after each batch.
 
     Returns:
@@ -76,7 +77,8 @@ def causal_effects(
     Raises:
         DataError: an empty list, or an answer that tokenises to nothing.
         VectorError: a head that does not exist.
-        HookError: the sweep's hooks did not run at every layer.
+        HookError: the sweep's hooks did not run at every layer, or the model produced NaN or infinite activations.
+        torch.OutOfMemoryError: one prompt and one head do not fit (a CPU raises a plain RuntimeError).
     """
     anatomy = anatomy_of(model)
     expected = (anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
@@ -89,20 +91,22 @@ def causal_effects(
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     asked = sorted(set(all_heads(anatomy) if heads is None else heads))
     check_heads(asked, anatomy)
-    effects = []
+    effects: list[Tensor] = []
     with evaluating(anatomy.causal_lm):
-        for batch in _batches(ids, answers, len(asked), tokens_at_once, batch_size):
-            scores = _scores(anatomy, ids[batch], answers[batch], mean_heads, patch, asked, tokens_at_once)
+        for scores in _scores(anatomy, ids, answers, mean_heads, patch, asked, tokens_at_once, batch_size):
             scores = scores.exp() if measure == "probability" else scores
             effects.append((scores[:, 1:] - scores[:, :1]).cpu())
+            if not torch.isfinite(effects[-1]).all():
+                raise HookError(_NOT_FINITE)
             if progress:
-                progress(batch.stop)
+                progress(sum(map(len, effects)))
     found = torch.cat(effects)
-    if not torch.isfinite(found).all():
-        raise HookError("effects are not finite: the model produced NaN or infinite activations on these prompts")
     result = found.new_full((len(ids), *expected[:2]), float("nan"))
     result[:, *torch.tensor(asked).T] = found
     return result
+
+
+_NOT_FINITE = "effects are not finite: the model produced NaN or infinite activations on these prompts"
 
 
 _CHECKED: "weakref.WeakKeyDictionary[Anatomy, float]" = weakref.WeakKeyDictionary()
@@ -110,8 +114,8 @@ _CHECKED: "weakref.WeakKeyDictionary[Anatomy, float]" = weakref.WeakKeyDictionar
 _NEVER = float("inf")
 
 
-_FITTING: "weakref.WeakKeyDictionary[Anatomy, int]" = weakref.WeakKeyDictionary()
-"""Tokens at once that were found to fit into memory where more did not."""
+_ROOM = Room()
+"""Of a sweep, in tokens at once."""
 
 
 def measured_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, measure: Measure) -> list[int]:
@@ -124,22 +128,6 @@ def measured_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str
     return tokens if measure == "answer" else tokens[:1]
 
 
-def _batches(
-    ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], heads: int, tokens_at_once: int, most: int | None
-) -> Iterator[slice]:
-    """Neighbouring prompts side by side, so that weights are read once for all: as many as a forward has room for."""
-    start = 0
-    for stop in range(1, len(ids) + 1):
-        count = stop + 1 - start
-        after = slice(start, stop + 1)
-        longest = max(len(one) for one in ids[after])
-        carried = (1 + heads) * max(len(answer) for answer in answers[after])
-        full = count * max(longest, carried) > tokens_at_once
-        if stop == len(ids) or full or count - 1 == most:
-            yield slice(start, stop)
-            start = stop
-
-
 def _scores(
     anatomy: Anatomy,
     ids: list[list[int]],
@@ -148,45 +136,82 @@ def _scores(
     patch: Patch,
     asked: Sequence[Head],
     tokens_at_once: int,
-) -> Float[Tensor, "prompt row"]:
-    """The sweep's log-probabilities if it fits the model, else those of whole forwards."""
-    checked = _CHECKED.get(anatomy, 0)
-    if checked is not _NEVER:
+    most: int | None,
+) -> Iterator[Float[Tensor, "prompt row"]]:
+    """The sweep's log-probabilities of one batch of prompts after another, of whole forwards if it does not fit the model."""
+    known = room = _ROOM.of(anatomy, tokens_at_once)
+    start = 0
+    while start < len(ids):
+        if _CHECKED.get(anatomy) is _NEVER:
+            sets = [(), *((head,) for head in asked)]
+            yield whole_forwards(anatomy, ids[start], answers[start], mean_heads, patch, sets)[None]
+            start += 1
+            continue
+        batch = _batch(ids, answers, start, len(asked), room, most)
         try:
-            at_once = min(tokens_at_once, _FITTING.get(anatomy, tokens_at_once))
-            swept = _in_memory(anatomy, at_once, lambda tokens: _sweep(anatomy, ids, answers, mean_heads, patch, asked, tokens))
-            lengths = [len(one) + len(answer) - 1 for one, answer in zip(ids, answers, strict=True)]
-            longest = max(range(len(ids)), key=lengths.__getitem__)
-            if lengths[longest] > checked:
-                _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch, asked)
-                _CHECKED[anatomy] = lengths[longest]
-            return swept
-        except (HookError, torch.OutOfMemoryError):
+            scores = _checked_sweep(anatomy, ids[batch], answers[batch], mean_heads, patch, asked, room)
+        except HookError:
             raise
         except Exception as error:  # whatever a modelling file trips over when it meets a mask it does not know
-            logger.warning(
-                "%s does not fit the shared-prefix sweep (%s): running a whole forward for every head, which is slower",
-                type(anatomy.causal_lm).__name__,
-                error,
-            )
-            _CHECKED[anatomy] = _NEVER
-    sets = [(), *((head,) for head in asked)]
-    each = [whole_forwards(anatomy, one, answer, mean_heads, patch, sets) for one, answer in zip(ids, answers, strict=True)]
-    return torch.stack(each)
-
-
-def _in_memory(anatomy: Anatomy, tokens: int, run: Callable[[int], Tensor]) -> Tensor:
-    """`run` with as many tokens at once, halved when memory does not hold them, which is remembered and said."""
-    while True:
-        try:
-            return run(tokens)
-        except RuntimeError as error:
-            # A CPU has no error type of its own for this.
-            if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)) or tokens < 4:
+            if not out_of_memory(error):
+                logger.warning(
+                    "%s does not fit the shared-prefix sweep (%s): running a whole forward for every head, which is slower",
+                    type(anatomy.causal_lm).__name__,
+                    error,
+                )
+                _CHECKED[anatomy] = _NEVER
+            elif not (room := _halved(ids[batch], answers[batch], len(asked), room)):
                 raise
-        # Out here the failed attempt's tensors are gone.
-        logger.warning("out of memory with %d tokens at once: going on with %d", tokens, tokens // 2)
-        tokens = _FITTING[anatomy] = tokens // 2
+        else:
+            known = _ROOM.settle(anatomy, known, room)
+            start = batch.stop
+            yield scores
+
+
+def _batch(
+    ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], start: int, heads: int, room: int, most: int | None
+) -> slice:
+    """The next prompts side by side, so that weights are read once for all: as many as a forward has room for."""
+    stop = start + 1
+    while stop < len(ids) and stop - start != most and _tokens(ids[start : stop + 1], answers[start : stop + 1], heads) <= room:
+        stop += 1
+    return slice(start, stop)
+
+
+def _tokens(ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], heads: int) -> int:
+    """Tokens of one forward at most: the prompts' own, or those carried up for the heads."""
+    return len(ids) * max(*map(len, ids), (1 + heads) * max(map(len, answers)))
+
+
+def _halved(ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], heads: int, room: int) -> int:
+    """Room for half of a batch that memory did not hold: fewer prompts, or fewer heads of one; 0 if it was one of one."""
+    if len(ids) > 1:
+        return _tokens(ids, answers, heads) // 2
+    heads = min(heads, _heads_a_part(answers, room))
+    return (1 + heads) * len(answers[0]) // 2 if heads > 1 else 0
+
+
+def _heads_a_part(answers: Sequence[Sequence[int]], room: int) -> int:
+    return max(1, room // (len(answers) * max(map(len, answers))) - 1)
+
+
+def _checked_sweep(
+    anatomy: Anatomy,
+    ids: list[list[int]],
+    answers: list[list[int]],
+    mean_heads: Tensor,
+    patch: Patch,
+    asked: Sequence[Head],
+    room: int,
+) -> Float[Tensor, "prompt row"]:
+    """The sweep, compared with whole forwards on the first prompts and on any longer than those before."""
+    swept = _sweep(anatomy, ids, answers, mean_heads, patch, asked, room)
+    lengths = [len(one) + len(answer) - 1 for one, answer in zip(ids, answers, strict=True)]
+    longest = max(range(len(ids)), key=lengths.__getitem__)
+    if lengths[longest] > _CHECKED.get(anatomy, 0):
+        _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch, asked)
+        _CHECKED[anatomy] = lengths[longest]
+    return swept
 
 
 def _compare(
@@ -198,11 +223,17 @@ def _compare(
     patch: Patch,
     asked: Sequence[Head],
 ) -> None:
-    """Raise ModelError unless the clean row and the last of those that go up the farthest equal ordinary forwards."""
+    """Raise ModelError unless the clean row and the last of those that go up the farthest equal ordinary forwards.
+
+    Raises:
+        HookError: the ordinary forwards are not numbers, so that there is nothing to compare with.
+    """
     farthest = sum(layer == asked[0][0] for layer, _ in asked)
     whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, ((), (asked[farthest - 1],)))
+    if whole.isnan().any():
+        raise HookError(_NOT_FINITE)
     gap = float((swept[[0, farthest]] - whole).abs().max())
-    if gap > tolerance(anatomy.dtype) * max(1.0, float(whole.abs().max())):
+    if not gap <= tolerance(anatomy.dtype) * max(1.0, float(whole.abs().max())):  # a sweep's NaN is no match either
         raise ModelError(f"it is off by {gap:.1e} nats on a prompt of {len(ids)} tokens")
 
 
@@ -218,8 +249,7 @@ def _sweep(
     """Log-probability of each answer, for the clean token (row 0) and for each head asked for, in order (rows 1...)."""
     prefix_ids, prefix_mask = pad([row[:-1] for row in ids])
     cache = prefill(anatomy, prefix_ids)
-    width = max(len(answer) for answer in answers)
-    at_once = max(1, tokens_at_once // (len(ids) * width) - 1)
+    at_once = _heads_a_part(answers, tokens_at_once)
     parts = [
         _sweep_part(anatomy, cache, prefix_mask, ids, answers, mean_heads, patch, asked[start : start + at_once])
         for start in range(0, len(asked), at_once)
@@ -317,7 +347,7 @@ def _one_head_each(
         joined = value[:, -width * len(heads) :: width]
         rows = torch.arange(len(heads), device=value.device)
         base = joined[:, rows, heads] if patch == "add" else 0
-        joined[:, rows, heads] = mean_heads[layer, heads] + base
+        joined[:, rows, heads] = mean_heads[layer, mine[layer]].to(value) + base
         return value
 
     return edit_heads(anatomy, {layer for layer, heads in enumerate(mine) if heads}, edit)

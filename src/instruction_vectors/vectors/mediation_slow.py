@@ -4,6 +4,9 @@ For models that the sweep of `mediation` does not fit (ALiBi families, or those 
 is checked against.
 """
 
+import logging
+import re
+import weakref
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,7 +18,37 @@ from instruction_vectors.models.anatomy import Anatomy
 from instruction_vectors.models.hooks import edit_heads
 from instruction_vectors.vectors.vector import Head
 
+logger = logging.getLogger(__name__)
+
 Patch = Literal["replace", "add"]
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice (a CPU has no error type of its own for this)."""
+    told = isinstance(error, RuntimeError) and re.search("out of memory|not enough memory|allocate memory", str(error))
+    return bool(told) or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+class Room:
+    """Tokens at once that memory holds: as many as are wanted, unless a model was found to take fewer."""
+
+    def __init__(self) -> None:
+        self._found: weakref.WeakKeyDictionary[Anatomy, int] = weakref.WeakKeyDictionary()
+
+    def of(self, anatomy: Anatomy, wanted: int) -> int:
+        """Tokens to begin with."""
+        return min(wanted, self._found.get(anatomy, wanted))
+
+    def settle(self, anatomy: Anatomy, known: int, tokens: int) -> int:
+        """Remember what went well, and say so if it is less than what was known; returns it."""
+        if tokens < known:
+            logger.warning("out of memory with %d tokens at once: going on with %d", known, tokens)
+            self._found[anatomy] = tokens
+        return tokens
+
+
+_ROOM = Room()
+"""Of whole forwards."""
 
 
 def whole_forwards(
@@ -28,10 +61,27 @@ def whole_forwards(
     *,
     tokens_at_once: int = 4096,
 ) -> Float[Tensor, " set"]:
-    """Log-probability of `answer` after the prompt `ids`, all heads of a set patched at its last token; of none: clean."""
-    step = max(1, tokens_at_once // (len(ids) + len(answer) - 1))
-    parts = [sets[start : start + step] for start in range(0, len(sets), step)]
-    return torch.cat([_forward(anatomy, ids, answer, mean_heads, patch, part) for part in parts])
+    """Log-probability of `answer` after the prompt `ids`, all heads of a set patched at its last token; of none: clean.
+
+    Fewer sets go together where memory does not hold them, which is said once.
+
+    Raises:
+        torch.OutOfMemoryError: one set does not fit (a CPU raises a plain RuntimeError).
+    """
+    length = len(ids) + len(answer) - 1
+    known = room = _ROOM.of(anatomy, tokens_at_once)
+    found: list[Tensor] = []
+    while len(found) < len(sets):
+        part = sets[len(found) :][: max(1, room // length)]
+        try:
+            found += _forward(anatomy, ids, answer, mean_heads, patch, part).unbind()
+        except Exception as error:
+            if len(part) == 1 or not out_of_memory(error):
+                raise
+            room = len(part) // 2 * length
+        else:
+            known = _ROOM.settle(anatomy, known, room)
+    return torch.stack(found)
 
 
 def _forward(
@@ -50,7 +100,7 @@ def _forward(
         for place, at, head in patched:
             if at == layer:
                 base = value[place, last, head] if patch == "add" else 0
-                value[place, last, head] = mean_heads[layer, head] + base
+                value[place, last, head] = mean_heads[layer, head].to(value) + base
         return value
 
     tokens = torch.tensor([*ids, *answer[:-1]], device=anatomy.device).repeat(len(sets), 1)

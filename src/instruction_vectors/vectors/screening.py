@@ -73,7 +73,7 @@ def _slopes(anatomy: Anatomy, ids: Sequence[int], answer: Sequence[int], measure
 
     def edit(layer: int, heads: Tensor) -> Tensor:
         outputs[layer] = heads[0, last].detach()
-        return torch.cat([heads[:, :last], heads[:, last : last + 1] + added[layer], heads[:, last + 1 :]], dim=1)
+        return torch.cat([heads[:, :last], heads[:, last : last + 1] + added[layer].to(heads), heads[:, last + 1 :]], dim=1)
 
     tokens = torch.tensor([[*ids, *answer[:-1]]], device=anatomy.device)
     with torch.enable_grad(), edit_heads(anatomy, range(anatomy.n_layers), edit):
