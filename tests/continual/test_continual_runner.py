@@ -382,3 +382,22 @@ def test_rows_that_do_not_fit_are_counted(model: str) -> None:
     for lesson in free.lessons:
         answers = [template_of(lesson.train).answer(row.output) for row in lesson.train.rows]
         assert found[lesson.name]["train_answers"] == sum(len(answer) > 4 for answer in answers) > 0
+
+
+def test_frozen_weights_of_half_the_size_are_trained_over_and_measured(model: str, tmp_path: Path) -> None:
+    cell = tiny_world.cell(model, guide="iv", sequence=tiny_world.TASKS[0], dtype="bfloat16")
+    runner = Runner(tmp_path)
+    result = runner.run(cell)
+    whole = Runner(tmp_path / "whole").run(replace(cell, dtype="float32"))
+    assert result["model_fingerprint"] != whole["model_fingerprint"]
+    opened, _ = runner._open(cell)
+    assert {weight.dtype for weight in opened.parameters()} == {torch.bfloat16}
+    losses = [
+        json.loads(path.read_text())["value"]["loss"]
+        for out in (tmp_path, tmp_path / "whole")
+        for path in out.glob("cells/*/*/steps/train*.json")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+    with pytest.raises(IVError, match="dtype must be float32 or bfloat16, got 'int8'"):
+        replace(cell, dtype="int8")  # type: ignore[arg-type]

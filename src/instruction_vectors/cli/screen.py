@@ -15,10 +15,12 @@ def waiting(words: str) -> AbstractContextManager[Any]:
 
 def quiet() -> None:
     """Leave the screen to our own progress."""
+    import logging
     import warnings
 
     # Notices of one library to another about coming versions, of no use to whoever runs a command.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import transformers
 
     transformers.logging.set_verbosity_error()

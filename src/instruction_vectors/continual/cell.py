@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal, get_args
 
 from instruction_vectors.continual.guides import ANCHORS_ONLY, guide_named
 from instruction_vectors.continual.methods import method_named
@@ -25,6 +25,9 @@ PROBES = (*LINKED_PROBES, "capitalize", "choose-last-of-3")
 """With two more that have none."""
 
 
+DType = Literal["float32", "bfloat16"]
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One run of a grid.
@@ -36,6 +39,7 @@ class Cell:
         guide: one of `continual.guides`.
         seed: decides the training rows, the adapter's start and their order; test rows are the same for all seeds.
         model: short name, hub id or folder.
+        dtype: of its frozen weights, and so of what it computes; adapters train in float32.
         stage: how each task is trained on.
         guidance: how the guide guides.
         train_rows: rows a task, as far as it has them.
@@ -59,6 +63,7 @@ class Cell:
     guide: str = "none"
     seed: int = 0
     model: str = "smollm2-135m-instruct"
+    dtype: DType = "float32"
     stage: StageConfig = field(default_factory=StageConfig)
     guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
     train_rows: int = 1000
@@ -82,6 +87,8 @@ class Cell:
         guide_named(self.guide)
         if self.guide in ANCHORS_ONLY and not method.anchors_share:
             raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
+        if self.dtype not in get_args(DType):
+            raise IVError(f"dtype must be {' or '.join(get_args(DType))}, got {self.dtype!r}")
         counts = (
             "train_rows",
             "test_rows",

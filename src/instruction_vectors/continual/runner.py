@@ -41,7 +41,7 @@ class Runner:
     keep_stages: bool = False
 
     def __post_init__(self) -> None:
-        self._opened: tuple[str, nn.Module, PreTrainedTokenizerBase] | None = None
+        self._opened: tuple[tuple[str, str], nn.Module, PreTrainedTokenizerBase] | None = None
 
     def folder(self, cell: Cell) -> Path:
         """Where a cell is kept."""
@@ -72,7 +72,7 @@ class Runner:
             return finished
 
     def _result(self, cell: Cell, curriculum: Curriculum, ledger: Ledger) -> dict[str, Any]:
-        model, tokenizer = self._open(cell.model)
+        model, tokenizer = self._open(cell)
         made = made_with(ledger, model)
         with self._shared(curriculum) as shared:
             made_with(shared, model)
@@ -119,9 +119,10 @@ class Runner:
         folder = self.out / "shared" / f"{cell.benchmark}-{cell.sequence}-s{cell.seed}"
         return Ledger(folder, Preparation.config(curriculum), wait=True)
 
-    def _open(self, name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-        if self._opened is None or self._opened[0] != name:
-            self._opened = (name, *load(name))
+    def _open(self, cell: Cell) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+        asked = (cell.model, cell.dtype)
+        if self._opened is None or self._opened[0] != asked:
+            self._opened = (asked, *load(cell.model, dtype=getattr(torch, cell.dtype)))
         return self._opened[1:]
 
 
