@@ -153,3 +153,9 @@ def test_ctrl_c_says_how_to_go_on(iv, monkeypatch):
     result = iv("tasks")
     assert result.exit_code == 130
     assert "the same command goes on from here" in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(iv, tmp_path):
+    (tmp_path / "taken").write_text("a file, so no folder for anything inside it")
+    inside = tmp_path / "taken" / "vector"
+    failed(iv("extract", "present-past", "--out", inside), f"{inside}: Not a directory")

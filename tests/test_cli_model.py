@@ -126,3 +126,13 @@ def test_generate_writes_with_and_without_a_vector_side_by_side(iv, tmp_path):
     assert all(0 < ratio < 2 for ratio in told["dose"].values())
     shown = iv(*asked, "--vector", folder).stdout
     assert shown.startswith(f"plain:   {told['plain']}\nsteered: {told['steered']}\ndose:    0.")
+
+
+def test_extract_tells_its_cost_and_refuses_layers_that_are_not_there(iv, tmp_path):
+    asked = ["extract", "present-past", "--prompts", "2", "--shots", "1", "--effect-prompts", "1"]
+    refused = iv(*asked, "--layer", "30", "--out", tmp_path / "vector")
+    assert refused.exit_code == 2
+    assert "layers with attention are 0 to 29" in refused.stderr
+    made = iv(*asked, "--layer", "29", "--out", tmp_path / "vector")
+    assert made.exit_code == 0, made.stderr
+    assert re.search(r"present-past: cost: about [\d,]+ tokens .* 135 for their heads", made.stderr)
