@@ -34,7 +34,7 @@ from instruction_vectors.tasks.prompts import Prompt, bare, draw_shots
 from instruction_vectors.vectors.choosing import top_heads
 
 LENGTHS = (42, 128, 512)
-BATCHES = (2, 8, 32)
+BATCHES = (2, 4, 8, 12, 16, 32, 64, 128)
 ROUNDS = 3
 TOP = 10
 MOST_TOKENS = 8192
@@ -94,17 +94,23 @@ def floor_seconds(anatomy: Anatomy, tokens: int, rate: float) -> float:
 
 
 def matmul_rate(anatomy: Anatomy) -> float:
-    """Floating-point operations a second of this machine on a matrix product of the model's own shape."""
+    """Floating-point operations a second of this machine on a matrix product of the model's own shape, at its best.
+
+    Tried with as many rows as one prompt's heads, and as several prompts'.
+    """
     weight = max((p for p in anatomy.layers[0].parameters() if p.dim() == 2), key=lambda p: p.numel())
-    rows = torch.randn(anatomy.n_layers * anatomy.n_heads, weight.shape[1])
-    with torch.no_grad():
-        seconds = timed(lambda: [torch.nn.functional.linear(rows, weight) for _ in range(20)], repeats=5) / 20
-    return 2 * rows.shape[0] * weight.numel() / seconds
+    rates = []
+    for prompts in (1, 7):
+        rows = torch.randn(prompts * anatomy.n_layers * anatomy.n_heads, weight.shape[1])
+        with torch.no_grad():
+            seconds = timed(lambda rows=rows: [torch.nn.functional.linear(rows, weight) for _ in range(10)], repeats=7) / 10
+        rates.append(2 * rows.shape[0] * weight.numel() / seconds)
+    return max(rates)
 
 
-def peak_mb(mode: str, length: int) -> float:
-    """Peak resident memory of a fresh process that does one thing."""
-    command = [sys.executable, __file__, "--only", mode, "--length", str(length)]
+def peak_mb(mode: str, length: int, prompts: int) -> float:
+    """Peak resident memory of a fresh process that does one thing to so many prompts."""
+    command = [sys.executable, __file__, "--only", mode, "--length", str(length), "--prompts", str(prompts)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["peak_mb"]
 
 
@@ -126,6 +132,8 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
     with torch.no_grad():
         pairs = list(zip(texts, answers, strict=True))
         clean = [anatomy.causal_lm(input_ids=ids).logits[0, -1].softmax(-1)[answer] for ids, answer in pairs]
+        for size in sizes:  # to warm up
+            patched_forward(anatomy, texts[0], (every * size)[:size], means, logits_to_keep=1)
     differences: list[float] = []
     seconds: dict[str | int, list[float]] = {way: [] for way in ("ours", "unbatched", *sizes)}
     rates = []
@@ -142,7 +150,7 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
             batch = (every * size)[:size]
             took = clock(lambda batch=batch: patched_forward(anatomy, texts[0], batch, means, logits_to_keep=1))
             seconds[size].append(took / size * len(every))
-    typical = {way: statistics.fmean(each) for way, each in seconds.items()}
+    typical = {way: statistics.median(each) for way, each in seconds.items()}
     best = min(sizes, key=typical.__getitem__)
     tokens = texts[0].shape[1]
     return {
@@ -154,7 +162,7 @@ def measure_length(model, tokenizer, length: int, prompts: int, sampled: int) ->
         "best_batch_seconds_a_prompt": typical[best],
         "max_abs_diff": max(map(abs, differences)),
         "max_abs_effect": float(effects.abs().max()),
-        "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, statistics.fmean(rates)),
+        "floor_seconds_a_prompt": floor_seconds(anatomy, tokens, statistics.median(rates)),
     }
 
 
@@ -202,12 +210,12 @@ def main() -> None:
         asked = [prompt_of(tokenizer, 42, seed) for seed in range(arguments.many)]
         seconds: dict[int, float] = {}
         # On a shared machine the rate drifts over minutes: the floor under this sweep is that of the moments around it.
-        rates = [matmul_rate(anatomy)]
+        rates = [matmul_rate(anatomy) for _ in range(2)]
         start = time.perf_counter()
         effects_of(model, tokenizer, asked, means, lambda finished: seconds.update({finished: time.perf_counter() - start}))
         many = seconds[len(asked)]
-        rates.append(matmul_rate(anatomy))
-    floor = floor_seconds(anatomy, lengths["42"]["tokens"], sum(rates) / 2) * len(asked)
+        rates += [matmul_rate(anatomy) for _ in range(2)]
+    floor = floor_seconds(anatomy, lengths["42"]["tokens"], statistics.median(rates)) * len(asked)
     print(
         json.dumps(
             {
@@ -215,11 +223,12 @@ def main() -> None:
                 "speedup_best_batch": {k: v["best_batch_seconds_a_prompt"] / v["seconds_a_prompt"] for k, v in lengths.items()},
                 "max_abs_diff": max(v["max_abs_diff"] for v in lengths.values()),
                 "floor_ratio": many / floor,
-                "memory_ratio": {str(n): peak_mb("effects", n) / peak_mb("forward", n) for n in LENGTHS},
+                "memory_ratio": {str(n): peak_mb("effects", n, arguments.prompts) / peak_mb("forward", n, 1) for n in LENGTHS},
                 "many_prompts": {
                     "prompts": len(asked),
                     "seconds": many,
                     "floor_seconds": floor,
+                    "gigaflops": [rate / 1e9 for rate in rates],
                     "seconds_by_prompts": list(seconds.items()),
                 },
                 "lengths": lengths,
