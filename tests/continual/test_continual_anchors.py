@@ -9,13 +9,14 @@ import tiny_world
 import torch
 
 from instruction_vectors import InstructionVector, load
-from instruction_vectors.continual.anchoring import anchor_rows, instructions_for, make_anchors
+from instruction_vectors.continual.anchoring import instructions_for, make_anchors
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.runner import Runner
 from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.tasks import load_task
+from instruction_vectors.training.anchors import anchor_rows
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from instruction_vectors.cli import main
 from instruction_vectors.errors import DataError, IVError, TrainingError
 from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.tasks import task_names
 from instruction_vectors.training import automatic, finetune
+from instruction_vectors.training.anchors import input_of
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.finetune import fine_tune
 from instruction_vectors.training.recipe import Recipe
@@ -75,6 +77,35 @@ def test_an_adapter_comes_out_that_guidance_made(recipe, tmp_path):
     assert (adapted(**ids).logits - base(**ids).logits).abs().max() > 1e-2
     again = fine_tune(recipe, tmp_path, progress=lambda done, steps: pytest.fail("trained again"))
     assert again == result
+
+
+def test_anchors_stand_beside_rows_that_train_plainly(recipe, tmp_path, monkeypatch):
+    made = []
+    packed = finetune.packed_trainer
+    monkeypatch.setattr(finetune, "packed_trainer", lambda *a, **k: made.append((a[2], packed(*a, **k))) or made[-1][1])
+    result = fine_tune(replace(recipe, vector="anchors", anchors=0.5), tmp_path)
+    ((rows, trainer),) = made
+    assert result["rows"] == len(rows) == 40 + result["anchors"]
+    assert 1 <= result["anchors"] <= 20
+    assert result["vectors"] == sorted(task_names())
+    assert [row["vector"] for row in rows[:40]] == [""] * 40
+    assert {row["vector"] for row in rows[40:]} <= set(task_names())
+    assert trainer.unguided == {""}
+    assert trainer.teacher.forwards > 0
+    again = fine_tune(replace(recipe, vector="anchors", anchors=0.5), tmp_path / "again")
+    assert again == result
+    plain = fine_tune(replace(recipe, vector="none"), tmp_path / "plain")
+    assert plain["anchors"] == 0
+    assert len(result["losses"]) > len(plain["losses"])
+
+
+def test_an_anchor_asks_about_what_a_row_asks_about():
+    assert input_of({"prompt": "Say it.\nInput: hot\nOutput:", "completion": " x", "instruction": "Say it."}).split() == [
+        "Input:", "hot", "Output:",
+    ]  # fmt: skip
+    assert input_of({"prompt": "hot", "completion": " cold"}) == "hot"
+    turns = [("system", "s"), ("user", "first"), ("assistant", "a"), ("user", "second"), ("assistant", "b")]
+    assert input_of({"messages": [{"role": role, "content": text} for role, text in turns]}) == "second"
 
 
 def test_plain_training_and_training_towards_nothing_are_the_same(recipe, tmp_path):
@@ -199,6 +230,8 @@ def test_a_full_disk_costs_a_sentence_and_the_run_goes_on_later(recipe, tmp_path
         ({"data": "x", "lora_rank": 2.5}, IVError, "lora_rank: expected int, got 2.5"),
         ({"data": "x", "batch_size": 0}, TrainingError, "batch_size must be above 0, got 0"),
         ({"data": "x", "dtype": "float16"}, TrainingError, "dtype must be"),
+        ({"data": "x", "anchors": 0}, TrainingError, "anchors must be above 0, got 0"),
+        ({"data": "x", "vector": "anchors", "guidance": {"kl_positions": "answer"}}, TrainingError, "must be 'last_input'"),
         ({"data": "x", "guidance": [1]}, IVError, "guidance: expected settings by name"),
         ({"data": "x", "guidance": {"lambda": 1}}, IVError, "unknown settings under guidance: lambda; there are schedule"),
         ({"data": "x", "guidance": {"sign": 2}}, TrainingError, "sign must be"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.continual.anchoring import Anchor, instructions_for, make_anchors
+from instruction_vectors.continual.anchoring import instructions_for, make_anchors
 from instruction_vectors.continual.curriculum import Curriculum, Lesson
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.method import Method
@@ -20,8 +20,9 @@ from instruction_vectors.progress import track
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import Template
 from instruction_vectors.tasks.task import Task
+from instruction_vectors.training.anchors import Anchor
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.extraction import head_effects, mean_head_outputs, provenance
+from instruction_vectors.vectors.extraction import head_effects, head_scores, mean_head_outputs, provenance
 from instruction_vectors.vectors.prompting import demonstrations
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
@@ -110,8 +111,9 @@ class Preparation:
                 effects.append(self._effects(name, task, means[name]))
                 advance(done)
         heads = top_heads(torch.stack(effects), self.curriculum.cell.heads)
+        scores = head_scores(torch.stack(effects), heads)
         fingerprint = model_fingerprint(self.model)
-        return {name: self._vector(task, means[name], heads, fingerprint) for name, task in tasks.items()}
+        return {name: self._vector(task, means[name], heads, fingerprint, scores) for name, task in tasks.items()}
 
     def anchors(self, lesson: Lesson, method: Method, vectors: Mapping[str, InstructionVector]) -> list[Anchor]:
         """A method's anchors on a lesson's inputs, answered by M0, under each instruction's vector if the method asks for it."""
@@ -157,12 +159,14 @@ class Preparation:
         )  # fmt: skip
         return torch.tensor(effects)
 
-    def _vector(self, task: Task, means: Tensor, heads: Any, fingerprint: str) -> InstructionVector:
+    def _vector(
+        self, task: Task, means: Tensor, heads: Any, fingerprint: str, scores: list[float] | None = None
+    ) -> InstructionVector:
         cell = self.curriculum.cell
         metadata = provenance(
             self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots,
             seed=cell.seed, tokenizer=self.tokenizer,
         )  # fmt: skip
-        vector = InstructionVector.from_means(self.model, means, heads, metadata=metadata)
+        vector = InstructionVector.from_means(self.model, means, heads, metadata=metadata | {"scores": scores})
         vector.save_pretrained(self.ledger.folder / "vectors" / task.name)
         return vector

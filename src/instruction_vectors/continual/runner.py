@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.continual.anchoring import anchor_rows
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
@@ -24,6 +23,7 @@ from instruction_vectors.environment import machine, peak_rss_mb, versions
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.training.anchors import anchor_rows
 
 
 @dataclass

@@ -23,6 +23,7 @@ from instruction_vectors.environment import peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.files import read_json, sha256_of, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.training.anchors import steered_anchors
 from instruction_vectors.training.forgetting import ForgettingCallback
 from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.recipe import Recipe
@@ -78,6 +79,13 @@ def fine_tune(
     model, tokenizer = load(recipe.model, dtype=getattr(torch, recipe.dtype), device="cpu" if _world() > 1 else None)
     encoded, dropped = encode_rows(tokenizer, rows, recipe.max_length)
     fingerprint = model_fingerprint(model)
+    anchors: list[Row] = []
+    if recipe.vector == "anchors":
+        if say and _main():
+            say("asking the original model about the rows' inputs under other instructions")
+        anchors, vectors = steered_anchors(model, tokenizer, [row for _, row in rows], recipe.anchors, recipe.seed)
+        vector = {"": None, **vectors}
+        encoded = [*({**row, "vector": ""} for row in encoded), *anchors]
     trainer = _trainer(recipe, out, _adapted(model, recipe), tokenizer, encoded, vector, teacher_cache)
     steps = _steps(recipe, len(encoded))
     trainer.add_callback(_Tell(trainer, say, progress))
@@ -88,7 +96,8 @@ def fine_tune(
     _train(trainer, out, given)
     made = {"model_fingerprint": fingerprint, "versions": versions()}
     if _main():
-        keep(trainer, out, {"schema": 1, "config": given, **made, **_numbers(trainer, len(encoded), dropped)}, started)
+        numbers = _numbers(trainer, len(encoded), len(anchors), dropped)
+        keep(trainer, out, {"schema": 1, "config": given, **made, **numbers}, started)
     trainer.accelerator.wait_for_everyone()
     return dict(read_json(out / "result.json"))
 
@@ -103,7 +112,7 @@ def _main() -> bool:
 
 def _vector(recipe: Recipe) -> Any:
     """What the trainer takes; a folder is read before a model is opened."""
-    named = {"none": None, "auto": "auto"}
+    named = {"none": None, "auto": "auto", "anchors": None}  # those of anchors are made with them
     return named[recipe.vector] if recipe.vector in named else InstructionVector.from_pretrained(recipe.vector)
 
 
@@ -178,7 +187,7 @@ def _train(trainer: IVTrainer, out: Path, given: dict[str, Any]) -> None:
         ) from error
 
 
-def _numbers(trainer: IVTrainer, rows: int, dropped: int) -> dict[str, Any]:
+def _numbers(trainer: IVTrainer, rows: int, anchors: int, dropped: int) -> dict[str, Any]:
     history = trainer.state.log_history
     every = max(1, trainer.state.max_steps // _LOOKS)
     looks = {
@@ -191,6 +200,7 @@ def _numbers(trainer: IVTrainer, rows: int, dropped: int) -> dict[str, Any]:
     losses = {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
     return {
         "rows": rows,
+        "anchors": anchors,
         "left_out": dropped,
         "steps": trainer.state.global_step,
         "vectors": sorted(trainer.vectors),

@@ -17,7 +17,9 @@ class Recipe:
     Attributes:
         data: JSON lines, see `rows.read_rows`.
         model: short name, folder or hub id.
-        vector: `auto` (from the rows, see `automatic`), `none` (plain training), or the folder of a vector.
+        vector: `auto` (from the rows, see `automatic`), `none` (plain training), the folder of a vector, or `anchors`: the rows
+            themselves train plainly, beside other instructions on their inputs that are held under their vectors (`anchors`).
+        anchors: with `vector: anchors`, how many of those, as a share of the rows.
         lora_rank: r; α is 2 r.
         target_modules: parted by commas; empty leaves the choice to PEFT.
         epochs: how often every row is learnt.
@@ -34,6 +36,7 @@ class Recipe:
     data: str
     model: str = DEFAULT_MODEL
     vector: str = "auto"
+    anchors: float = 0.25
     lora_rank: int = 8
     target_modules: str = ""
     epochs: float = 3.0
@@ -47,11 +50,14 @@ class Recipe:
     guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
 
     def __post_init__(self) -> None:
-        for name in ("lora_rank", "epochs", "learning_rate", "batch_size", "accumulation", "max_length"):
+        for name in ("anchors", "lora_rank", "epochs", "learning_rate", "batch_size", "accumulation", "max_length"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.dtype not in ("float32", "bfloat16"):
             raise TrainingError(f"dtype must be 'float32' or 'bfloat16', got {self.dtype!r}")
+
+        if self.vector == "anchors" and self.guidance.kl_positions == "answer":
+            raise TrainingError("vector 'anchors' leaves the rows themselves alone, so kl_positions must be 'last_input'")
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, written out; `Recipe.of` reads it back."""

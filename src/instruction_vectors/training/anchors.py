@@ -1,0 +1,128 @@
+"""Anchors: what the original model says to inputs that are trained on under other instructions, each under its vector.
+
+What fine-tuning breaks lies outside the rows trained on, so holding the model on those rows alone does not reach it. An anchor
+asks something else about one of their inputs; learnt and guided beside the rows, it holds the paths of other instructions where
+training changes the model most. No earlier task's data are needed. Answers of the model's own are as in self-synthesised
+rehearsal (Huang et al. 2403.01244), vectors as in Jiang et al. 2406.12227.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.evaluation.generation import PrefillEdit, generate
+from instruction_vectors.tasks import load_task, task_names
+from instruction_vectors.tasks.prompts import PLAIN, Prompt, draw_shots, instructed
+from instruction_vectors.tasks.task import Example, Task
+from instruction_vectors.training import automatic
+from instruction_vectors.training.collator import rows_of
+from instruction_vectors.training.rows import Row
+from instruction_vectors.vectors.extraction import extract
+from instruction_vectors.vectors.vector import InstructionVector
+
+ANSWER_TOKENS = 8
+"""Answers under the shipped instructions are a word or two."""
+_CONTEXTS = 4
+"""Different sets of solved examples an instruction: prompts that share one are computed together."""
+_LONGEST_INPUT = 40
+"""Words; what follows is left out of an anchor's input, which need not be the whole text."""
+_MEAN_PROMPTS, _SHOTS = 25, 5
+"""Of the shipped instructions' vectors."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A prompt under another instruction, what the original model answers, and that instruction's name."""
+
+    prompt: str
+    answer: str
+    instruction: str
+
+
+def anchors_on(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], tasks: Mapping[str, Task], *,
+    shots: int, seed: int, vectors: Mapping[str, InstructionVector] | None = None,
+) -> list[Anchor]:  # fmt: skip
+    """An anchor on each input, the instructions of `tasks` in turn; an empty answer makes none.
+
+    Args:
+        model: the original one.
+        tokenizer: its tokenizer.
+        inputs: texts that are trained on.
+        tasks: other tasks, by name; solved examples are drawn from their rows.
+        shots: solved examples before each.
+        seed: of that draw.
+        vectors: each instruction's own, under which the model answers; without them it answers as it is.
+    """
+    asked = []
+    for number, text in enumerate(inputs):
+        name = list(tasks)[number % len(tasks)]
+        context = draw_shots(tasks[name], shots, seed=f"anchors/{seed}/{number // len(tasks) % _CONTEXTS}")
+        query = Example(" ".join(text.split()[:_LONGEST_INPUT]), "")
+        asked.append((instructed(tasks[name], query, shots=context, template=PLAIN).text, name))
+    return [
+        Anchor(text, answer.rstrip(), name)
+        for (text, name), answer in zip(asked, _answers(model, tokenizer, asked, vectors), strict=True)
+        if answer.strip()
+    ]
+
+
+def anchor_rows(tokenizer: PreTrainedTokenizerBase, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
+    """Anchors as the trainer takes them, each under its instruction's vector."""
+    return [row for each in anchors for row in rows_of(tokenizer, [Prompt(each.prompt, each.answer)], vector=each.instruction)]
+
+
+def steered_anchors(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], share: float, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, InstructionVector]]:
+    """Anchors on a user's rows under the shipped instructions, and the vectors they were answered under, by name.
+
+    Args:
+        model: the original one.
+        tokenizer: its tokenizer.
+        rows: as `rows.read_rows` gives them, without their places.
+        share: anchors, as a share of the rows.
+        seed: which rows are asked about.
+    """
+    tasks = {name: load_task(name) for name in task_names()}
+    how: dict[str, Any] = {"prompts": _MEAN_PROMPTS, "shots": _SHOTS, "contexts": _SHOTS, "seed": seed}
+    heads = automatic.universal_heads(model, tokenizer)
+    vectors = {name: extract(model, tokenizer, task, heads=heads, **how) for name, task in tasks.items()}
+    inputs = [input_of(row) for row in rows]
+    drawn = random.Random(f"anchors/{seed}").sample(inputs, min(max(1, round(share * len(inputs))), len(inputs)))
+    made = anchors_on(model, tokenizer, drawn, tasks, shots=0, seed=seed, vectors=vectors)
+    return anchor_rows(tokenizer, made), vectors
+
+
+def input_of(row: Row) -> str:
+    """What a row asks about: the user's last turn, or the prompt without the instruction at its beginning."""
+    if "messages" in row:
+        return next((turn["content"] for turn in reversed(row["messages"]) if turn["role"] == "user"), "")
+    return str(row["prompt"]).removeprefix(row.get("instruction", ""))
+
+
+def _answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[tuple[str, str]],
+    vectors: Mapping[str, InstructionVector] | None,
+) -> list[str]:
+    """One line to each prompt; those of one instruction together where its vector goes in."""
+
+    def written(prompts: Sequence[str], edit: PrefillEdit | None = None) -> list[str]:
+        return generate(model, tokenizer, prompts, max_new_tokens=ANSWER_TOKENS, stop=["\n"], batch_size=32, edit=edit)
+
+    if vectors is None:
+        return written([text for text, _ in asked])
+    answers = [""] * len(asked)
+    for name, vector in vectors.items():
+        mine = [number for number, (_, other) in enumerate(asked) if other == name]
+        under = partial(vector.applied, model, "distributed", 1.0)
+        for number, answer in zip(mine, written([asked[number][0] for number in mine], under), strict=True):
+            answers[number] = answer
+    return answers
