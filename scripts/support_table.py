@@ -16,9 +16,10 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "vectors")]
 
 import naive  # noqa: E402
+import test_equalities as equalities  # noqa: E402
 import tiny  # noqa: E402
 import tiny_training  # noqa: E402
 
@@ -46,11 +47,11 @@ heads write, and an adapter trained under guidance.
   (finding the heads is one). They then compute in bfloat16, so open the model in it, and cannot be trained through: use a GPU.
 - **8 bits** (`load_in_8bit=True`): as without, given `llm_int8_threshold=0`. Under its default of 6.0, columns of outliers are
   chosen for each batch, so a row's numbers depend on what stands beside it, and effects are only approximate.
-- **Other methods**: those that keep `nn.Linear` (torchao) are read as usual; maps of a method's own class (AWQ, GPTQ, HQQ) are
-  recognised by being linear, which is tested on a stand-in only. `iv doctor --model NAME` tells.
+- **Other methods**: not tested. Those that keep `nn.Linear` (torchao) should be read as usual; maps of a method's own class
+  (AWQ, GPTQ, HQQ) are recognised by being linear, which is tested on a stand-in only. `iv doctor --model NAME` tells.
 - **Refused**: attention whose projections are fused or hidden in kernels, and maps that compute in fewer bits than the model's type
-  (torchao with quantised activations in float32). The error names the method: open the model in bfloat16, load it without fused
-  modules, quantise with bitsandbytes or torchao instead, or call `model.dequantize()` where memory allows.
+  (quantised activations in float32). The error names the method: open the model in bfloat16, load it without fused modules,
+  quantise with bitsandbytes instead, or call `model.dequantize()` where memory allows.
 
 ## Model families
 
@@ -63,6 +64,11 @@ heads write, and an adapter trained under guidance.
 | generation | with and without a key-value cache, the same tokens |
 | packed | prompts that begin alike are run as one tree, equal to running them apart; *apart*: run one by one instead |
 | guided training | an adapter trains under guidance: the loss is finite, the divergence above 0, only the adapter changes |
+| adapters | under a random LoRA on every linear map of attention: effects, means, and logits and tokens under the vector, as on the merged model |
+| padding | logits under the vector at a row's last token, in every mode, are those of the row alone, with padding left, right or on both sides; *float32*: as well, but checked in that type, as in float64 the family itself makes NaN of padding |
+| beams | two beams under the vector: with and without a cache, alone and in a padded batch, the same tokens and logits; *float32*: as for padding |
+| checkpointing | loss and gradients under the vector stay the same with activation checkpointing of either kind |
+| bfloat16 | not in float64 but in bfloat16: effects, means and what the vector adds to logits lie within an eighth of the largest of those in float32 |
 
 """
 
@@ -161,6 +167,47 @@ def guided(family: str) -> str:
     return "yes" if learnt and kept and trainer.last_parts["kl"] > 0 else NO
 
 
+def adapters(family: str) -> str:
+    """Reading and steering under an adapter against the merged model."""
+    reads = holds(equalities.test_means_and_effects_under_an_adapter_are_those_of_the_merged_model, family, tiny.tokenizer())
+    steers = holds(equalities.test_a_vector_acts_under_an_adapter_as_on_the_merged_model, family)
+    return "yes" if reads and steers else NO
+
+
+def padding(family: str) -> str:
+    """Padding on either side, or on both, against none."""
+    test = equalities.test_logits_are_those_of_the_row_alone_wherever_padding_stands_and_however_the_place_is_told
+    return _padded(family) if holds(test, family) else NO
+
+
+def beams(family: str) -> str:
+    """Beam search under the vector, with a cache and without."""
+    test = equalities.test_generation_is_the_same_with_a_cache_and_without_alone_and_in_a_batch
+    return _padded(family) if holds(test, family, 2) else NO
+
+
+def checkpointing(family: str) -> str:
+    """Gradients under the vector, with activations kept and recomputed."""
+    return "yes" if holds(equalities.test_activation_checkpointing_changes_neither_loss_nor_gradient, family) else NO
+
+
+def bfloat16(family: str) -> str:
+    """Reading and steering in bfloat16 against float32."""
+    test = equalities.test_means_and_effects_in_bfloat16_lie_near_those_in_float32_and_far_from_another_heads
+    return "yes" if holds(test, family, tiny.tokenizer()) else NO
+
+
+def holds(test: Callable[..., None], *args: Any) -> bool:
+    """Whether a test of tests/vectors/test_equalities.py passes."""
+    if not __debug__:
+        raise RuntimeError("python -O leaves out what tests assert: run without it")
+    try:
+        test(*args)
+    except AssertionError:
+        return False
+    return True
+
+
 ABILITIES: dict[str, Callable[[str], str]] = {
     "heads": heads,
     "exact effects": effects,
@@ -169,6 +216,11 @@ ABILITIES: dict[str, Callable[[str], str]] = {
     "generation": generation,
     "packed": packed,
     "guided training": guided,
+    "adapters": adapters,
+    "padding": padding,
+    "beams": beams,
+    "checkpointing": checkpointing,
+    "bfloat16": bfloat16,
 }
 
 
@@ -190,6 +242,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     logging.getLogger("instruction_vectors").propagate = False
+    logging.getLogger("instruction_vectors").addHandler(logging.NullHandler())  # one there is keeps Python from its own
     wanted = page(list(tiny.FAMILIES))
     if "--check" not in sys.argv:
         write_atomic(PAGE, wanted)
@@ -199,6 +252,11 @@ def main() -> None:
 
 def _vector(family: str, causal_lm: Any = None) -> InstructionVector:
     return InstructionVector.from_means(causal_lm or tiny.shared(family), tiny.means(family), HEADS, layer=1)
+
+
+def _padded(family: str) -> str:
+    """What a check of a padded batch says when all is well."""
+    return "float32" if anatomy_of(equalities.for_padding(family)).dtype == torch.float32 else "yes"
 
 
 def _edited_by_hand(causal_lm: Any, family: str, vector: InstructionVector, ids: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,15 @@
 """The `iv` command: output, exit status, and that bad use is told before a model is opened."""
 
+import errno
 import json
+import tempfile
 
 import pytest
 from click.testing import CliRunner
 
+import instruction_vectors.demo
 import instruction_vectors.models.loading
+import instruction_vectors.tasks
 from instruction_vectors.cli import main
 from instruction_vectors.tasks import task_names
 from instruction_vectors.version import __version__
@@ -143,19 +147,62 @@ def test_the_version_is_told(iv):
     assert iv("--version").stdout.strip().endswith(__version__)
 
 
-def test_ctrl_c_says_how_to_go_on(iv, monkeypatch):
-    import instruction_vectors.tasks
-
-    def interrupted(name):
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (["tasks", "present-past"], False),
+        (["extract", "present-past", "--out", "vector"], False),
+        (["demo", "--out", "demo"], True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_ctrl_c_says_how_to_go_on_where_steps_are_kept_and_only_there(iv, monkeypatch, tmp_path, arguments, goes_on):
+    def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(instruction_vectors.tasks, "load_task", interrupted)
-    result = iv("tasks")
+    monkeypatch.setattr(instruction_vectors.demo, "run_demo", interrupted)
+    result = iv(*arguments)
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.stderr
+    promised = "; finished steps are kept, the same command goes on from here" if goes_on else ""
+    assert result.stderr == f"iv: stopped{promised}\n"
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_any_work(iv, tmp_path):
     (tmp_path / "taken").write_text("a file, so no folder for anything inside it")
     inside = tmp_path / "taken" / "vector"
     failed(iv("extract", "present-past", "--out", inside), f"{inside}: Not a directory")
+
+
+@pytest.mark.parametrize("option", ["--out", "--svg"])
+@pytest.mark.parametrize("inside", ["taken", "taken/deeper"])
+def test_a_file_that_cannot_be_written_is_told_before_any_work(iv, tmp_path, option, inside):
+    (tmp_path / "taken").write_text("a file, so no folder for anything inside it")
+    folder = tmp_path / inside
+    failed(iv("effects", "present-past", option, folder / "effects"), f"{folder}: Not a directory")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["effects", "present-past", "--out", "effects.json"],
+        ["effects", "present-past", "--svg", "effects.svg"],
+        ["extract", "present-past", "--out", "."],
+    ],
+    ids=" ".join,
+)
+def test_a_folder_that_is_there_but_read_only_is_told_before_any_work(iv, tmp_path, monkeypatch, arguments):
+    def read_only(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", "some neighbour")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
+    failed(iv(*arguments), "iv: .: Permission denied")
+
+
+@pytest.mark.parametrize("unfit", ["--own-answers", "--measure answer", "--measure log_probability"])
+def test_heads_are_not_tried_together_on_another_measure_than_was_asked_for(iv, unfit):
+    result = iv("effects", "present-past", "--check", *unfit.split())
+    assert result.exit_code == 2
+    assert f"the probability of the task's answers' first token only: leave out {unfit}" in " ".join(result.stderr.split())

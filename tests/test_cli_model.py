@@ -7,7 +7,12 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
+import instruction_vectors.models.loading
+from instruction_vectors import load_task
+from instruction_vectors.analysis import kept_effects
 from instruction_vectors.cli import main
+from instruction_vectors.vectors.extraction import head_effects, told_means
+from instruction_vectors.vectors.joint import joint_check
 
 
 @pytest.fixture
@@ -51,11 +56,45 @@ def test_effects_of_a_shortlist_and_of_its_heads_together(iv, tmp_path):
     assert "--screen 5 measures fewer heads than --top 6 lists" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [
+        (["--patch", "add"], {"patch": "add"}),
+        (["--corruption", "swap", "--source", "instructions"], {"corruption": "swap", "source": "instructions"}),
+        (["--only-right"], {"only_right": True}),
+    ],
+    ids=str,
+)
+def test_effects_and_their_check_are_of_what_was_asked_for(iv, real, tmp_path, monkeypatch, flags, asked):
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name: real)
+    monkeypatch.setattr(kept_effects, "DRAWS", 1)
+    out, sizes = tmp_path / "effects.json", {"prompts": 1, "mean_prompts": 8, "shots": 3}
+    sized = ["effects", "present-past", "--prompts", "1", "--mean-prompts", "8", "--shots", "3", "--screen", "4", "--top", "2"]
+    result = iv(*sized, *flags, "--check", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    written, task = json.loads(out.read_text()), load_task("present-past")
+    assert asked.items() <= written.items()
+    told = {name: value for name, value in asked.items() if name in ("source", "only_right")}
+    untold = {name: value for name, value in asked.items() if name not in told}
+    means = told_means(*real, task, prompts=8, shots=3, **told)
+    effects = head_effects(*real, task, means, prompts=1, shots=3, screen=4, **untold)[0]
+    listed = [(head["layer"], head["head"]) for head in written["heads"]]
+    assert set(listed) == set(map(tuple, effects.isfinite().nonzero().tolist()))
+    assert [head["effect"] for head in written["heads"]] == pytest.approx([effects[head].item() for head in listed], abs=1e-6)
+    tried = joint_check(*real, task, listed[:2], draws=1, **sizes, **asked)
+    assert written["together"]["sufficiency"] == pytest.approx(tried.sufficiency.summary(), abs=1e-6)
+    assert written["together"]["necessity"] == pytest.approx(tried.necessity.summary(), abs=1e-6)
+    summary = "sufficiency: {clean:.3f} becomes {patched:.3f} with all of them".format(**written["together"]["sufficiency"])
+    assert summary in result.stdout
+    assert "to try heads together" in result.stderr
+
+
 def test_effects_on_whole_own_answers_as_a_picture_and_a_map(iv, tmp_path):
     svg = tmp_path / "effects.svg"
     asked = ["effects", "singular-plural", "--prompts", "1", "--mean-prompts", "2", "--shots", "1", "--screen", "4", "--top", "2"]
     result = iv(*asked, "--measure", "answer", "--own-answers", "--source", "instructions", "--svg", svg)
     assert result.exit_code == 0, result.stderr
+    assert re.search(r", [\d,]+ to write its own answers;", result.stderr)
     (counted,) = re.findall(r"counterfactual prompts, (\d+) for their heads", result.stderr)
     assert int(counted) >= 4 // 2
     lines = result.stdout.splitlines()
@@ -84,6 +123,7 @@ def test_extract_chooses_the_number_of_heads_on_rows_set_apart(iv, tmp_path):
     asked = ["extract", "present-past", "--prompts", "3", "--shots", "2", "--effect-prompts", "1"]
     result = iv(*asked, "--heads", "3,1", "--validation-rows", "4", "--out", tmp_path / "best", "--json")
     assert result.exit_code == 0, result.stderr
+    assert re.search(r", [\d,]+ to choose how many;", result.stderr)
     config = json.loads(result.stdout)
     chosen = config["validation"]
     assert len(config["heads"]) == chosen["k"]

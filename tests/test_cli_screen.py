@@ -10,10 +10,12 @@ from pathlib import Path
 import click
 import pytest
 import tiny
+import torch
 from click.testing import CliRunner
 
 import instruction_vectors.models.loading
-from instruction_vectors import progress
+from instruction_vectors import causal_effects, progress
+from instruction_vectors.analysis import kept_effects
 from instruction_vectors.cli import main
 from instruction_vectors.cli.screen import waiting
 from instruction_vectors.vectors import extraction
@@ -133,6 +135,39 @@ def test_more_heads_than_there_are_fail_before_the_sweep(iv, tok, monkeypatch):
     result = iv("effects", "present-past", "--top", "1000")
     assert result.exit_code == 1
     assert "1000 heads were asked for, but the model has 12 (3 layers × 4)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "goes_on", "again"),
+    [
+        (["effects", "--prompts", "6", "--out", "effects.json"], True, [4, 2, 2]),
+        (["effects", "--prompts", "6", "--svg", "effects.svg"], False, [4, 2, 4, 2]),
+        (["extract", "--effect-prompts", "2", "--out", "vector"], False, [2, 2]),
+    ],
+    ids=["a file", "no file", "a vector"],
+)
+def test_after_ctrl_c_the_same_command_goes_on_where_it_says_so(iv, tok, monkeypatch, tmp_path, arguments, goes_on, again):
+    causal_lm, asked, stop = tiny.model("llama", dtype=torch.float32), [], [True]
+
+    def measured(model, tokenizer, prompts, *args, **how):
+        asked.append(len(prompts))
+        if stop and len(prompts) == 2:  # the last block
+            raise KeyboardInterrupt
+        return causal_effects(model, tokenizer, prompts, *args, **how)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name: (causal_lm, tok))
+    for module in (kept_effects, extraction):
+        monkeypatch.setattr(module, "causal_effects", measured)
+    verb, *flags = arguments
+    sized = [verb, "present-past", "--shots", "1", "--top" if verb == "effects" else "--heads", "2", *flags]
+    stopped = iv(*sized)
+    assert stopped.exit_code == 130
+    said = "iv: stopped; finished steps are kept, the same command goes on from here" if goes_on else "iv: stopped"
+    assert stopped.stderr.splitlines()[-1] == said
+    stop.clear()
+    assert iv(*sized).exit_code == 0
+    assert asked == again
 
 
 def test_a_file_with_too_few_rows_says_what_they_are_for(iv, tmp_path):

@@ -1,12 +1,14 @@
 """Files are written whole or not at all, and read with complaints that name the place."""
 
+import errno
 import json
 import os
+import tempfile
 
 import pytest
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_json, read_json_lines, write_atomic, write_json
+from instruction_vectors.files import check_writable, read_json, read_json_lines, write_atomic, write_json
 
 
 def test_text_and_bytes_are_written_as_they_are_into_folders_that_need_not_exist(tmp_path):
@@ -30,6 +32,32 @@ def test_an_interrupted_write_leaves_the_old_content_and_no_litter(tmp_path, mon
             write_atomic(path, "new and longer")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_file_that_can_be_written_is_neither_made_nor_touched_by_asking(tmp_path):
+    check_writable(tmp_path / "new" / "x.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    write_atomic(tmp_path / "new" / "x.json", "old")
+    check_writable(tmp_path / "new" / "x.json")
+    assert [(p.name, p.read_text()) for p in (tmp_path / "new").iterdir()] == [("x.json", "old")]
+
+
+@pytest.mark.parametrize("inside", ["taken", "taken/deeper"])
+def test_a_file_in_what_is_no_folder_cannot_be_written(tmp_path, inside):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(NotADirectoryError) as refused:
+        check_writable(tmp_path / inside / "x.json")
+    assert refused.value.filename == str(tmp_path / inside)
+
+
+def test_a_folder_that_is_there_but_takes_no_file_is_named(tmp_path, monkeypatch):
+    def read_only(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", "some neighbour")
+
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
+    with pytest.raises(PermissionError, match="Permission denied") as refused:
+        check_writable(tmp_path / "x.json")
+    assert refused.value.filename == str(tmp_path)
 
 
 def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path):

@@ -6,6 +6,8 @@ import json
 import re
 import sys
 import types
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import mathml
@@ -18,6 +20,7 @@ import yaml
 from tiny_training import distinct_rows
 
 import instruction_vectors
+from instruction_vectors import InstructionVector
 from instruction_vectors.continual.methods import methods
 from instruction_vectors.continual.stage import StageConfig, train_stage
 from instruction_vectors.evaluation.multiple_choice import LAYOUTS
@@ -90,6 +93,7 @@ def test_the_support_table_has_every_family_and_no_cell_says_no(docs):
     assert not [family for family, cells in table.items() if support_table.NO in cells]
     assert {family for family, cells in table.items() if "refused" in cells} == set(tiny.NORMALISING)
     assert {family for family, cells in table.items() if "forwards" in cells} == set(tiny.WHOLE_FORWARDS)
+    assert {family for family, cells in table.items() if "float32" in cells} == set(support_table.equalities.PADDED_IN_FLOAT32)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "bloom"])
@@ -110,6 +114,19 @@ def test_a_check_of_the_support_table_can_say_no(monkeypatch):
     assert support_table.heads("llama") == support_table.NO
     assert support_table.effects("llama") == support_table.NO
     assert support_table.distributed("llama") == support_table.NO
+
+
+@pytest.mark.parametrize("check", ["adapters", "padding", "beams", "checkpointing", "bfloat16"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_check_of_the_support_table_says_no_to_a_vector_that_acts_otherwise_each_time(monkeypatch, check):
+    applied, times = InstructionVector.applied, count(1)
+
+    def drifting(self, model, mode="distributed", scale=1.0, positions="prefill_end"):
+        drifted = replace(self, values=self.values * next(times))
+        return applied(drifted, model, mode, scale, positions)
+
+    monkeypatch.setattr(InstructionVector, "applied", drifting)
+    assert support_table.ABILITIES[check]("llama") == support_table.NO
 
 
 def loaded(page, title):

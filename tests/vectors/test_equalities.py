@@ -117,16 +117,23 @@ def test_logits_are_those_of_the_row_alone_wherever_padding_stands_and_however_t
                 assert gap(found, expected) < near(causal_lm, family)
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_families_padded_in_float32_are_those_that_padding_turns_into_nan_in_float64(family):
+    longest = max(map(len, ROWS))
+    logits = at_the_ends(shared(family), ROWS, starts=[longest - len(row) for row in ROWS])
+    assert bool(logits.isnan().any()) == (family in PADDED_IN_FLOAT32)
+
+
 padded_rows = st.tuples(
     st.lists(st.integers(3, tiny.VOCABULARY - 1), min_size=1, max_size=9), st.integers(0, 4), st.integers(0, 4)
 )
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gpt2", "falcon-alibi"])  # windows, learned places, and distances
-@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@settings(max_examples=6, deadline=None)  # the first is always the smallest: one row of one token
 @given(batch=st.lists(padded_rows, min_size=1, max_size=4), positions=st.sampled_from(["prefill_end", "explicit"]))
 def test_rows_of_any_length_with_any_padding_are_read_as_they_are_alone(family, batch, positions):
-    causal_lm = shared(family)
+    causal_lm = for_padding(family)
     vector, rows = vector_for(causal_lm, family), [row for row, _, _ in batch]
     expected = alone(causal_lm, rows, vector)
     assert (expected - alone(causal_lm, rows)).abs().amax(-1).min() >= FELT

@@ -4,11 +4,18 @@ import pytest
 import tiny
 import torch
 
-from instruction_vectors import InstructionVector, causal_effects, load_task
-from instruction_vectors.errors import VectorError
+from instruction_vectors import Example, InstructionVector, Task, causal_effects, load_task, mean_head_outputs
+from instruction_vectors.errors import HookError, VectorError
+from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.vectors.joint import Trial, joint_check, joint_effects
+from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 
 PAIR = ((0, 1), (2, 3))
+NEXT = Task(
+    name="next",
+    instructions=("w0 w1", "w1 w0 w2"),
+    rows=tuple(Example(f"w{i}", f"w{i + 1}") for i in range(2, 20)),
+)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "bloom"])
@@ -73,7 +80,76 @@ def test_the_check_draws_other_heads_and_is_the_same_again(tok):
     assert not torch.equal(elsewhere.sufficiency.random, first.sufficiency.random)
 
 
+def means_over(model, tok, built, *, right=False):
+    answers = [answer for _, answer in built] if right else None
+    return mean_head_outputs(model, tok, [text for text, _ in built], answers=answers)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"patch": "add"},
+        {"source": "instructions"},
+        {"corruption": "zero_shot"},
+        {"corruption": "swap"},
+        {"patch": "add", "source": "instructions", "corruption": "drop"},
+    ],
+    ids=str,
+)
+def test_the_check_is_of_the_prompts_and_the_patch_asked_for(tok, options):
+    model, given = tiny.shared("llama"), {"prompts": 2, "mean_prompts": 3, "shots": 2}
+    tried = joint_check(model, tok, NEXT, PAIR, draws=1, **given, **options)
+    drawn = {"prompts": 5, "shots": 2, "seed": 1}
+    told = demonstrations(NEXT, source=options.get("source", "demonstrations"), **drawn)
+    untold = counterfactuals(NEXT, corruption=options.get("corruption", "shuffle_and_drop"), **drawn)
+    # Adding the means without an instruction would take nothing away: this side is always replaced.
+    sides = {"sufficiency": (untold, told, options.get("patch", "replace")), "necessity": (told, untold, "replace")}
+    for side, (asked, instead, patch) in sides.items():
+        texts, answers = zip(*asked[:2], strict=True)
+        means = means_over(model, tok, instead[2:])
+        clean, changed = joint_effects(model, tok, texts, answers, means, [PAIR], patch=patch)
+        torch.testing.assert_close(getattr(tried, side).clean, clean)
+        torch.testing.assert_close(getattr(tried, side).chosen, changed[0])
+    if options:
+        plain = joint_check(model, tok, NEXT, PAIR, draws=1, **given)
+        assert not torch.allclose(plain.sufficiency.chosen, tried.sufficiency.chosen, atol=1e-5)
+
+
+def test_the_check_averages_only_over_prompts_answered_right_where_that_is_asked_for(tok):
+    model, given = tiny.shared("llama"), {"prompts": 2, "mean_prompts": 8, "shots": 2, "source": "instructions"}
+    rows = []
+    for number, row in enumerate(NEXT.rows):
+        ids = torch.tensor([tok(instructed(NEXT, row).text)["input_ids"]])
+        with torch.no_grad():
+            own = tok.decode(model(input_ids=ids).logits[0, -1].argmax())
+        rows.append(Example(row.input, own if number % 2 else row.output))
+    task = Task(name="half right", instructions=NEXT.instructions[:1], rows=tuple(rows))
+    tried, plain = (joint_check(model, tok, task, PAIR, draws=1, only_right=right, **given) for right in (True, False))
+    told = demonstrations(task, prompts=10, shots=2, source="instructions", seed=1)
+    untold = counterfactuals(task, prompts=10, shots=2, seed=1)
+    texts, answers = zip(*untold[:2], strict=True)
+    means = means_over(model, tok, told[2:], right=True)
+    torch.testing.assert_close(
+        tried.sufficiency.chosen, joint_effects(model, tok, texts, answers, means, [PAIR])[1][0], rtol=0, atol=1e-9
+    )
+    assert not torch.allclose(tried.sufficiency.chosen, plain.sufficiency.chosen, atol=1e-6)
+    assert torch.equal(tried.necessity.chosen, plain.necessity.chosen)  # means without the instruction know no right answers
+
+
 @pytest.mark.parametrize("heads", [[(3, 0)], []])
 def test_heads_that_do_not_exist_are_refused(tok, heads):
     with pytest.raises(VectorError):
         joint_check(tiny.shared("llama"), tok, load_task("present-past"), heads)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite_are_refused_and_never_significant(value, tok):
+    causal_lm = tiny.model("llama")
+    means = tiny.means("llama")
+    with pytest.raises(HookError, match="effects are not finite: the model produced NaN or infinite activations"):
+        joint_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means * value, [PAIR])
+    with torch.no_grad():
+        causal_lm.get_input_embeddings().weight[tok(tiny.PROMPTS[1])["input_ids"][-1]] = value
+    with pytest.raises(HookError, match="effects are not finite"):
+        joint_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, [PAIR])

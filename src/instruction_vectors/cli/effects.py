@@ -1,22 +1,18 @@
 """`iv effects`: what every attention head does for a task."""
 
 import json
-import math
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from instruction_vectors.cli import options
+from instruction_vectors.cli.group import goes_on
 from instruction_vectors.cli.screen import quiet, waiting
 
-_WORDS = {
-    "probability": "the probability of the {} first token",
-    "log_probability": "the log-probability of the {} first token",
-    "answer": "the log-probability of the {}",
-}
+if TYPE_CHECKING:
+    from instruction_vectors.vectors.mediation import Measure
 
 
 @click.command()
@@ -43,7 +39,7 @@ _WORDS = {
 )
 @click.option(
     "--measure",
-    type=click.Choice(list(_WORDS)),
+    type=click.Choice(["probability", "log_probability", "answer"]),
     default="probability",
     show_default=True,
     help="Of the answer's first token, or the whole answer's log-probability.",
@@ -57,22 +53,30 @@ _WORDS = {
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for all effects; a stopped run goes on.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Heat map of all heads as a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the listed heads as JSON.")
-def effects(task: str, model: str, chat: bool, top: int, screen: int | None, check: bool, as_json: bool, **more: Any) -> None:
+def effects(
+    task: str, model: str, only_right: bool, patch: str, measure: "Measure", own_answers: bool, chat: bool, top: int,
+    screen: int | None, check: bool, out: Path | None, svg: Path | None, as_json: bool, **drawn: Any,
+) -> None:  # fmt: skip
     """Exact causal effect of every attention head on TASK (a shipped name or a .jsonl file), the strongest listed.
 
     \b
     Example:
       iv effects present-past --prompts 2 --out effects.json --svg effects.svg
     """
+    if screen is not None and screen < top:
+        raise click.UsageError(f"--screen {screen} measures fewer heads than --top {top} lists")
+    if check and (own_answers or measure != "probability"):
+        unfit = "--own-answers" if own_answers else f"--measure {measure}"
+        raise click.UsageError(f"--check looks at the probability of the task's answers' first token only: leave out {unfit}")
+    from instruction_vectors.files import check_writable, write_atomic, write_json
     from instruction_vectors.tasks import load_task
 
     loaded = load_task(task)  # complains before a model is opened
+    for path in filter(None, (out, svg)):
+        check_writable(path)
     quiet()
     from instruction_vectors.analysis.heads import strongest
-    from instruction_vectors.analysis.kept_effects import kept_effects
-    from instruction_vectors.continual.ledger import Ledger
-    from instruction_vectors.continual.runner import made_with
-    from instruction_vectors.files import write_atomic, write_json
+    from instruction_vectors.analysis.kept_effects import DRAWS, FoundHeads, effects_ledger, kept_check, kept_effects
     from instruction_vectors.models.anatomy import anatomy_of
     from instruction_vectors.models.loading import load
     from instruction_vectors.progress import track
@@ -81,73 +85,42 @@ def effects(task: str, model: str, chat: bool, top: int, screen: int | None, che
     from instruction_vectors.tasks.prompts import PLAIN, ChatTemplate
     from instruction_vectors.vectors.choosing import check_count
     from instruction_vectors.vectors.cost import Cost
-    from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 
-    out, svg, seed, prompts = more.pop("out"), more.pop("svg"), more["seed"], more["prompts"]
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model)
     anatomy = anatomy_of(opened)
-    for count in (top, *([] if screen is None else [screen])):
+    for count in filter(None, (top, screen)):
         check_count(count, anatomy.n_layers, anatomy.n_heads)
-    if screen is not None and screen < top:
-        raise click.UsageError(f"--screen {screen} measures fewer heads than --top {top} lists")
-    template = ChatTemplate(tokenizer) if chat else PLAIN
-    drawn = {"shots": more["shots"], "template": template, "seed": seed}
-    told = demonstrations(loaded, prompts=more["mean_prompts"], source=more["source"], **drawn)
-    asked = counterfactuals(loaded, prompts=prompts, corruption=more["corruption"], **drawn)
-    cost = Cost.of(
-        tokenizer,
-        [text for text, _ in told],
-        asked,
-        heads=screen or anatomy.n_heads * anatomy.n_layers,
-        estimated=screen is not None,
-        whole_answers=more["measure"] == "answer",
-    )
+    template, draws = ChatTemplate(tokenizer) if chat else PLAIN, DRAWS if check else None
+    counted: dict[str, Any] = {"measure": measure, "own_answers": own_answers, "screen": screen, "draws": draws}
+    cost = Cost.of_task(tokenizer, anatomy, loaded, template=template, **counted, **drawn)
     click.echo(str(cost), err=True)
-    more["target"] = "own" if more.pop("own_answers") else "task"
-    with tempfile.TemporaryDirectory() as nowhere:
-        parts = Path(nowhere) if out is None else out.with_name(f"{out.name}.parts")
-        settings = {"task": loaded.name, "rows": loaded.fingerprint, "model": model, "chat": chat, "screen": screen, **more}
-        with Ledger(parts, settings) as ledger, track("Exact effects of every head", len(asked), "prompt") as advance:
-            made_with(ledger, opened)
-            found = kept_effects(ledger, opened, tokenizer, loaded, screen=screen, template=template, progress=advance, **more)
-    heads = strongest([found], top, seed=seed)
-    together = _together(opened, tokenizer, loaded, heads, template, more) if check else {}
-    mean = [[None if math.isnan(effect) else effect for effect in row] for row in found.mean(0).tolist()]
-    whose = "model's own answer" if more["target"] == "own" else "right answer"
-    whose += "'s" if more["measure"] != "answer" else ""
-    if out:
-        each = [[[None if math.isnan(e) else e for e in row] for row in prompt] for prompt in found.tolist()]
-        intervals = strongest([found], int(found[0].isfinite().sum()), seed=seed)
-        written = {"task": task, "model": model, **more, "effects": each, "heads": intervals}
-        write_json(out, written | ({"together": together} if check else {}))
+    asked = {**drawn, "only_right": only_right, "patch": patch}
+    settings = {**asked, "measure": measure, "target": "own" if own_answers else "task"}
+    parts = out and out.with_name(f"{out.name}.parts")
+    if parts:
+        goes_on()
+    begun = {"task": loaded.name, "rows": loaded.fingerprint, "model": model, "chat": chat, "screen": screen, **settings}
+    with effects_ledger(parts, begun, opened) as ledger:
+        on: Any = (ledger, opened, tokenizer, loaded)
+        with track("Exact effects of every head", cost.prompts, "prompt") as advance:
+            measured = kept_effects(*on, screen=screen, template=template, progress=advance, **settings)
+        heads, together = strongest([measured], top, seed=drawn["seed"]), {}
+        if check:
+            with track("The listed heads together", 2, "side") as advance:
+                together = kept_check(*on, heads=heads, template=template, progress=advance, **asked)
+    found = FoundHeads(measured, heads, together)
+    if out and parts:
+        write_json(out, {"task": task, "model": model, **settings, **found.record(seed=drawn["seed"])})
         shutil.rmtree(parts, ignore_errors=True)
     if svg:
-        measured = _WORDS[more["measure"]].format(whose)
-        map_of = {"map": mean, "top": heads, "prompts": len(found), "tasks": [loaded.name], "measured": measured}
-        write_atomic(svg, figure_svg({"effects": map_of}, "effects"))
+        write_atomic(svg, figure_svg(found.figure(loaded, measure, own=own_answers), "effects"))
     if as_json:
         click.echo(json.dumps({"heads": heads, "together": together} if check else heads))
         return
-    click.echo("\n".join(heat_lines(mean)))
+    click.echo("\n".join(heat_lines(found.mean())))
     for head in heads:
         click.echo("({layer}, {head})  {effect:+.4f}  [{low:+.4f}, {high:+.4f}]".format(**head))
-    for side, told in together.items():
-        click.echo(
-            "{side}: {clean:.3f} becomes {patched:.3f} with all of them, {random:.3f} with random sets, p = {p:.2f}".format(
-                side=side, **told
-            )
-        )
-
-
-def _together(
-    opened: Any, tokenizer: Any, task: Any, heads: list[dict[str, Any]], template: Any, more: dict[str, Any]
-) -> dict[str, Any]:
-    from instruction_vectors.progress import track
-    from instruction_vectors.vectors.joint import joint_check
-
-    chosen = [(head["layer"], head["head"]) for head in heads]
-    asked = {name: more[name] for name in ("prompts", "mean_prompts", "shots", "seed")}
-    with track("The listed heads together", 2, "side") as advance:
-        tried = joint_check(opened, tokenizer, task, chosen, template=template, progress=advance, **asked)
-    return {side: getattr(tried, side).summary() for side in ("sufficiency", "necessity")}
+    words = "{}: {clean:.3f} becomes {patched:.3f} with all of them, {random:.3f} with random sets, p = {p:.2f}"
+    for side, tried in together.items():
+        click.echo(words.format(side, **tried))

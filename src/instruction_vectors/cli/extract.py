@@ -82,39 +82,37 @@ def extract(
     if len(ks) > 1 and len(tasks) > 1:
         raise click.UsageError("--heads names several numbers to choose among, which needs one task")
     quiet()
+    from instruction_vectors.files import check_writable
     from instruction_vectors.models.anatomy import anatomy_of
     from instruction_vectors.models.loading import load
     from instruction_vectors.progress import track
     from instruction_vectors.tasks.prompts import PLAIN, ChatTemplate
     from instruction_vectors.vectors import extraction, universal
     from instruction_vectors.vectors.cost import Cost
-    from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 
-    out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
+    check_writable(out / "config.json")
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model)
     template = ChatTemplate(tokenizer) if chat else PLAIN
     anatomy = anatomy_of(opened)
     if more["layer"] is not None and more["layer"] >= anatomy.n_layers:
         raise click.UsageError(f"--layer {more['layer']}: the model's layers with attention are 0 to {anatomy.n_layers - 1}")
-    drawn = {"shots": more["shots"], "template": template, "seed": more["seed"]}
+    validation = None
+    if len(ks) > 1:
+        validation, *loaded = loaded[0].split(min(validation_rows, len(loaded[0].rows) // 2), -1, seed=more["seed"])
+    counted: dict[str, Any] = {name: more[name] for name in ("shots", "source", "seed")} | {"template": template}
+    counted |= {"prompts": effect_prompts, "mean_prompts": more["prompts"], "validation": validation, "tried": len(set(ks))}
     for task in loaded:
-        told = demonstrations(task, prompts=more["prompts"], source=more["source"], **drawn)
-        asked = counterfactuals(task, prompts=effect_prompts, **drawn)
-        cost = Cost.of(tokenizer, [text for text, _ in told], asked, heads=anatomy.n_layers * anatomy.n_heads)
-        click.echo(f"{task.name}: {cost}", err=True)
+        click.echo(f"{task.name}: {Cost.of_task(tokenizer, anatomy, task, **counted)}", err=True)
     more |= {"template": template, "effect_prompts": effect_prompts}
     if len(tasks) > 1:
         with track("Vectors over universal heads", len(tasks), "task") as advance:
             vectors = universal.extract_all(opened, tokenizer, loaded, k=ks[0], progress=advance, **more)
         folders = {out / name: vector for name, vector in vectors.items()}
     else:
-        validation, train = loaded[0], loaded[0]
-        if len(ks) > 1:
-            validation, train = train.split(min(validation_rows, len(train.rows) // 2), -1, seed=more["seed"])
         with track("Exact effects of every head", effect_prompts, "prompt") as advance:
-            vector = extraction.extract(opened, tokenizer, train, k=max(ks), progress=advance, **more)
-        folders = {out: _best(opened, tokenizer, validation, vector, ks, template) if len(ks) > 1 else vector}
+            vector = extraction.extract(opened, tokenizer, loaded[0], k=max(ks), progress=advance, **more)
+        folders = {out: _best(opened, tokenizer, validation, vector, ks, template) if validation else vector}
     for folder, vector in folders.items():
         vector.save_pretrained(folder)
         click.echo(

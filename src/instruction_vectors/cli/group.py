@@ -6,9 +6,19 @@ import click
 
 from instruction_vectors.errors import IVError
 
+_GO_ON = ("bench", "demo", "train")
+"""Verbs whose folder always keeps what is finished."""
+
+_TOLD = f"{__name__}.goes_on"
+
+
+def goes_on() -> None:
+    """Called by a verb that keeps finished steps this time, so that Ctrl-C says so."""
+    click.get_current_context().meta[_TOLD] = True  # shared with the group's context
+
 
 class Verbs(click.Group):
-    """Turns what this package refuses into one line and exit status 1, and Ctrl-C into a word on how to go on."""
+    """Turns what this package refuses into one line and exit status 1, Ctrl-C into a word on whether one can go on."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
@@ -23,5 +33,6 @@ class Verbs(click.Group):
             click.echo(f"iv: {error.filename}: {error.strerror}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("iv: stopped; finished steps are kept, the same command goes on from here", err=True)
+            kept = ctx.invoked_subcommand in _GO_ON or _TOLD in ctx.meta
+            click.echo("iv: stopped" + "; finished steps are kept, the same command goes on from here" * kept, err=True)
             ctx.exit(130)

@@ -116,8 +116,10 @@ def fetch(name: str, data_dir: Path, as_json: bool) -> None:
     Example:
       iv tasks fetch func --data-dir data
     """
+    from instruction_vectors.cli.group import goes_on
     from instruction_vectors.tasks.fetch import fetch as download
 
+    goes_on()
     files = download(name, data_dir)
     click.echo(json.dumps([str(path) for path in files]) if as_json else f"{data_dir}: {len(files)} files")
 

@@ -6,6 +6,7 @@ beside random sets of the same size.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,12 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.tokens import encode, encode_pair
-from instruction_vectors.tasks.prompts import PLAIN, Template
+from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.extraction import mean_head_outputs
-from instruction_vectors.vectors.mediation import all_heads
+from instruction_vectors.vectors.mediation import all_heads, check_finite
 from instruction_vectors.vectors.mediation_slow import Patch, whole_forwards
-from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
+from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
 from instruction_vectors.vectors.vector import Head, check_heads
 
 
@@ -89,6 +90,8 @@ def joint_effects(
     Raises:
         VectorError: an empty set, or a head that does not exist.
         DataError: an answer that tokenises to nothing.
+        HookError: NaN or infinite activations.
+        torch.OutOfMemoryError: one set on one prompt does not fit (a CPU raises a plain RuntimeError).
     """
     anatomy = anatomy_of(model)
     for heads in sets:
@@ -100,6 +103,7 @@ def joint_effects(
             answer = encode_pair(tokenizer, prompt, target)[1][:1]
             rows.append(whole_forwards(anatomy, encode(tokenizer, prompt), answer, mean_heads, patch, [(), *sets]).exp().cpu())
     found = torch.stack(rows, dim=1)
+    check_finite(found, "effects are not finite")
     return found[0], found[1:] - found[0]
 
 
@@ -113,6 +117,10 @@ def joint_check(
     mean_prompts: int = 25,
     shots: int = 5,
     draws: int = 20,
+    source: Source = "demonstrations",
+    only_right: bool = False,
+    corruption: Corruption = "shuffle_and_drop",
+    patch: Patch = "replace",
     template: Template = PLAIN,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -130,12 +138,19 @@ def joint_check(
         mean_prompts: prompts that the means are over, on each side.
         shots: shots a prompt.
         draws: random sets.
+        source: what prompts under the instruction show (`extract`).
+        only_right: average under the instruction only over prompts that the model answers right.
+        corruption: what a counterfactual prompt lacks.
+        patch: what is done on counterfactual prompts; prompts under the instruction always have outputs replaced, since
+            adding to them would take nothing away.
         template: the layout of prompts.
         seed: what every draw depends on.
         progress: called with the number of sides done.
 
     Raises:
         VectorError: no head, or one that does not exist.
+        DataError: no prompt to average over, or none that the model answers right.
+        HookError: NaN or infinite activations.
     """
     anatomy = anatomy_of(model)
     check_heads(heads, anatomy)
@@ -143,13 +158,16 @@ def joint_check(
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(others), generator=generator)[: len(heads)].tolist() for _ in range(draws)]
     sets = [list(heads), *([others[i] for i in order] for order in orders)]
-    told = demonstrations(task, prompts=mean_prompts + prompts, shots=shots, template=template, seed=seed + 1)
-    untold = counterfactuals(task, prompts=mean_prompts + prompts, shots=shots, template=template, seed=seed + 1)
+    drawn: dict[str, Any] = {"prompts": mean_prompts + prompts, "shots": shots, "template": template, "seed": seed + 1}
+    told, untold = demonstrations(task, source=source, **drawn), counterfactuals(task, corruption=corruption, **drawn)
+    answers = [answer for _, answer in told[prompts:]] if only_right else None
+    with_instruction = mean_head_outputs(model, tokenizer, [text for text, _ in told[prompts:]], answers=answers)
+    without = mean_head_outputs(model, tokenizer, [text for text, _ in untold[prompts:]])
+    trials: list[tuple[list[tuple[str, str]], Tensor, Patch]] = [(untold, with_instruction, patch), (told, without, "replace")]
     sides = []
-    for asked, instead in ((untold, told), (told, untold)):
-        means = mean_head_outputs(model, tokenizer, [text for text, _ in instead[prompts:]])
-        texts, answers = [text for text, _ in asked[:prompts]], [answer for _, answer in asked[:prompts]]
-        clean, changed = joint_effects(model, tokenizer, texts, answers, means, sets)
+    for asked, means, how in trials:
+        texts, targets = [text for text, _ in asked[:prompts]], [answer for _, answer in asked[:prompts]]
+        clean, changed = joint_effects(model, tokenizer, texts, targets, means, sets, patch=how)
         sides.append(Trial(clean, changed[0], changed[1:]))
         if progress:
             progress(len(sides))
