@@ -14,7 +14,13 @@ from instruction_vectors import load
 from instruction_vectors.errors import ModelError
 from instruction_vectors.files import sha256_of
 from instruction_vectors.models import loading
-from instruction_vectors.models.loading import DEFAULT_MODEL, SHORT_NAMES, model_fingerprint
+from instruction_vectors.models.loading import (
+    DEFAULT_MODEL,
+    SHORT_NAMES,
+    model_fingerprint,
+    tokenizer_fingerprint,
+    weights_are_here,
+)
 
 
 @pytest.fixture
@@ -74,6 +80,44 @@ def test_fingerprints_tell_weights_apart():
     with torch.no_grad():
         one.model.layers[2].mlp.down_proj.weight[3, 3] += 1e-9
     assert model_fingerprint(one) != model_fingerprint(tiny.model("llama"))
+
+
+class Packed(torch.nn.Module):
+    """A map of a quantisation method that keeps its weights in buffers."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.register_buffer("qweight", torch.tensor([1, 2, value], dtype=torch.int32))
+        self.register_buffer("scratch", torch.tensor([float(value)]), persistent=False)
+
+
+def test_of_quantised_models_alone_saved_buffers_count_as_weights():
+    def built(value, scratch=0.0, **config):
+        causal_lm = tiny.model("llama", **config)
+        causal_lm.model.layers[1].packed = Packed(value)
+        causal_lm.model.layers[1].packed.scratch.fill_(scratch)
+        return model_fingerprint(causal_lm)
+
+    method = {"quantization_config": {"quant_method": "gptq"}}
+    assert built(3, **method) != built(4, **method)
+    assert built(3, **method) == built(3, scratch=1.0, **method)
+    assert built(3) == built(4) == model_fingerprint(tiny.model("llama"))
+
+
+def test_weights_are_here_unless_some_are_elsewhere():
+    causal_lm = tiny.model("llama")
+    assert weights_are_here(causal_lm)
+    for elsewhere in (causal_lm.lm_head.weight.to("meta"), torch.empty(0)):
+        causal_lm.lm_head.weight = torch.nn.Parameter(elsewhere)
+        assert not weights_are_here(causal_lm)
+
+
+def test_a_vocabulary_that_grew_has_another_fingerprint():
+    tokenizer = tiny.tokenizer()
+    before = tokenizer_fingerprint(tokenizer)
+    assert tokenizer_fingerprint(tiny.tokenizer()) == before
+    tokenizer.add_tokens(["new"])
+    assert tokenizer_fingerprint(tokenizer) != before
 
 
 def test_an_unknown_name_without_network_is_refused_in_one_sentence(offline):

@@ -107,3 +107,23 @@ def test_chunks_hold_every_sequence_once_within_the_size(sequences, size):
 
 def test_one_chunk_holds_what_fits():
     assert len(chunks(anatomy_of(tiny.shared("llama")), SEQUENCES, 1000)) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")],
+    ids=["gpu", "cpu"],
+)
+def test_a_model_that_memory_did_not_hold_is_not_taken_for_one_that_reads_no_branches(error):
+    causal_lm = tiny.model("llama")
+    anatomy = anatomy_of(causal_lm)
+
+    def full(module, args, kwargs):
+        if kwargs["attention_mask"] is not None and kwargs["attention_mask"].dim() == 4:
+            raise error
+
+    handle = causal_lm.model.layers[0].register_forward_pre_hook(full, with_kwargs=True)
+    with pytest.raises(RuntimeError, match="memory"):
+        packs(anatomy)
+    handle.remove()
+    assert packs(anatomy)

@@ -1,11 +1,17 @@
 """A dose is the norm of what an intervention adds over that of the stream it is added to."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from instruction_vectors import InstructionVector
 from instruction_vectors.errors import DataError, VectorError
+from instruction_vectors.models.loading import tokenizer_fingerprint
 from instruction_vectors.vectors.dose import dose
 
 HEADS = ((0, 1), (2, 3), (2, 0))
@@ -61,3 +67,16 @@ def test_what_cannot_have_a_dose_is_refused(tok):
         dose(causal_lm, tok, vector, [])
     with pytest.raises(VectorError, match="needs a layer"):
         dose(causal_lm, tok, vector, tiny.PROMPTS, mode="summed")
+
+
+def test_a_vector_of_another_vocabulary_of_the_same_size_is_refused(tok):
+    causal_lm = tiny.shared("llama")
+    words = tok.get_vocab()
+    turned = {word: len(words) - 1 - number for word, number in words.items()}
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(turned, unk_token="<unk>")))
+    assert len(other) == len(tok)
+    facts = {"tokenizer_fingerprint": tokenizer_fingerprint(other)}
+    vector = InstructionVector.from_means(causal_lm, tiny.means("llama"), HEADS, metadata=facts)
+    with pytest.raises(VectorError, match="another vocabulary"):
+        dose(causal_lm, tok, vector, tiny.PROMPTS)
+    assert dose(causal_lm, tok, replace(vector, metadata={"tokenizer_fingerprint": tokenizer_fingerprint(tok)}), tiny.PROMPTS)

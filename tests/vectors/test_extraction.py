@@ -1,5 +1,9 @@
 """Means over prompts are plain means, and the heads with the largest effects are taken."""
 
+import json
+import logging
+import weakref
+
 import pytest
 import tiny
 import torch
@@ -10,7 +14,7 @@ from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.loading import model_fingerprint, tokenizer_fingerprint
 from instruction_vectors.tasks.prompts import PLAIN, check_answers
-from instruction_vectors.vectors.extraction import provenance
+from instruction_vectors.vectors.extraction import head_effects, provenance, told_means
 from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
 from instruction_vectors.vectors.universal import extract_all
 
@@ -63,6 +67,38 @@ def test_no_forward_holds_more_tokens_than_allowed(tok):
     mean_head_outputs(causal_lm, tok, prompts, max_nodes=20)
     sizes = sizes[-12:]
     assert max(sizes) <= 20
+
+
+ERRORS = {
+    "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory"),
+    "cpu": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_prompts_that_memory_does_not_hold_together_go_in_smaller_parts_and_that_is_said_once(error, tok, caplog):
+    causal_lm, failed = tiny.model("llama", attention="sdpa"), []
+    expected = mean_head_outputs(causal_lm, tok, PROMPTS)
+
+    def small(module, args, kwargs):
+        assert not any(one() is not None for one in failed)  # nothing of a failed attempt may stay
+        if args[0].shape[1] > 12:
+            failed.append(weakref.ref(args[0]))
+            raise error()
+
+    handle = causal_lm.model.layers[-1].register_forward_pre_hook(small, with_kwargs=True)
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        torch.testing.assert_close(mean_head_outputs(causal_lm, tok, PROMPTS), expected, atol=1e-12, rtol=0)
+        tries = len(failed)
+        mean_head_outputs(causal_lm, tok, PROMPTS)
+    assert len(failed) == tries > 0  # what fits is remembered
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("out of memory with 512 tokens at once: going on with ")
+    longer = tiny.text(*range(13))
+    with pytest.raises(RuntimeError, match="memory"):
+        mean_head_outputs(causal_lm, tok, [longer])
+    handle.remove()
+    assert mean_head_outputs(causal_lm, tok, [longer]).isfinite().all()
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
@@ -163,8 +199,30 @@ def test_a_vector_records_the_model_the_tokenizer_and_the_versions_it_was_made_w
         vector.check_fits(causal_lm, tok)
 
 
+def test_a_vector_records_what_its_heads_were_chosen_by(tok, tmp_path):
+    causal_lm = tiny.shared("llama", "sdpa")
+    sizes = {"shots": 1, "seed": 3}
+    vector = extract(causal_lm, tok, task(), k=3, prompts=2, effect_prompts=2, **sizes)
+    means = told_means(causal_lm, tok, task(), prompts=2, **sizes)
+    effects = head_effects(causal_lm, tok, task(), means, prompts=2, **sizes).mean(0)
+    scores = vector.metadata["scores"]
+    assert scores == pytest.approx([float(effects[head]) for head in vector.heads])
+    assert scores == sorted(scores, reverse=True)
+    vector.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["scores"] == scores
+    assert vector.first(causal_lm, 2).metadata["scores"] == scores[:2]
+    screened = extract(causal_lm, tok, task(), k=3, prompts=2, effect_prompts=2, screen=3, **sizes)
+    assert screened.metadata["scores"] == pytest.approx([float(effects[head]) for head in screened.heads], abs=1e-6)
+
+
+def test_heads_that_were_given_have_no_scores(tok, tmp_path):
+    extract(tiny.shared("llama"), tok, task(), heads=[(0, 1)], prompts=2, shots=1).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["scores"] is None
+
+
 def test_provenance_without_a_tokenizer_or_a_revision_names_neither():
-    found = provenance(tiny.shared("llama"), "0", task(), template=PLAIN, prompts=2, shots=1, seed=0)
+    found = provenance(tiny.shared("llama"), "0", task(), template=PLAIN, prompts=2, shots=1, seed=0, tokenizer=None)
     assert not {"tokenizer_fingerprint", "revision"} & set(found)
 
 

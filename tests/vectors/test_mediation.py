@@ -119,7 +119,7 @@ PLACES = {
     "comparison": lambda hidden, cache: cache is None and hidden.shape[0] > 1,
 }
 LONGEST = max(len(prompt.split()) + 1 for prompt in tiny.PROMPTS)
-SETTLED = {"prefill": (2048, 3 * 13 // 2), "sweep": (2048, 13 // 2), "comparison": (4096, LONGEST)}
+SETTLED = {"prefill": (2048, 3 * 13 // 2), "sweep": (2048, 13 // 2), "comparison": (2048, LONGEST)}
 ERRORS = {
     "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory"),
     "cpu": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
@@ -196,7 +196,29 @@ def test_whole_forwards_that_do_not_fit_into_memory_go_on_in_smaller_parts(tok, 
     assert gap(found, oracle("bloom", tiny.shared("bloom"))) < 1e-5
     slower, smaller = (record.getMessage() for record in caplog.records)
     assert "slower" in slower
-    assert smaller.startswith("out of memory with 4096 tokens at once: going on with ")
+    assert smaller.startswith("out of memory with 2048 tokens at once: going on with ")
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+@pytest.mark.parametrize("tokens_at_once", [20, 25])
+def test_no_forward_holds_more_tokens_than_allowed_on_either_route(tokens_at_once, family, tok):
+    causal_lm, sizes = tiny.model(family), []
+    given = (causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means(family))
+    expected = causal_effects(*given)
+    last = anatomy_of(causal_lm).layers[-1]
+    last.register_forward_pre_hook(lambda module, args: sizes.append(args[0].shape[:2].numel()))
+    causal_effects(*given)
+    assert max(sizes) > tokens_at_once
+    sizes.clear()
+    assert gap(causal_effects(*given, tokens_at_once=tokens_at_once), expected) < 1e-5
+    assert max(sizes) <= tokens_at_once
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_a_batch_holds_at_least_one_prompt(family, batch_size, tok):
+    with pytest.raises(DataError, match=f"batch_size must be at least 1, got {batch_size}"):
+        causal_effects(tiny.shared(family), tok, tiny.PROMPTS, tiny.TARGETS, tiny.means(family), batch_size=batch_size)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

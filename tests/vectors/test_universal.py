@@ -32,6 +32,7 @@ def test_heads_are_those_of_the_mean_over_tasks_and_values_each_tasks_own(tok):
         assert vector.heads == heads
         assert torch.equal(vector.values, torch.stack([means[name][head] for head in heads]).float())
         assert vector.metadata["universal"] == ["next", "after"]
+        assert vector.metadata["scores"] == pytest.approx([float(torch.stack(effects).mean(0)[head]) for head in heads])
         assert vector.layer == 1
     assert list(found) == ["next", "after"]
 

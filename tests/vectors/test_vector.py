@@ -1,10 +1,13 @@
 """Arithmetic, fitting a model, and the folder a vector is kept in."""
 
 import copy
+import errno
 import json
 import logging
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -201,6 +204,27 @@ def test_a_damaged_folder_is_refused_with_the_file_and_what_is_wrong_in_it(damag
         InstructionVector.from_pretrained(tmp_path)
 
 
+def test_a_file_for_a_folder_and_files_that_cannot_be_read_are_not_called_damaged(tmp_path, monkeypatch):
+    vector().save_pretrained(tmp_path)
+    with pytest.raises(VectorError, match=rf"^{tmp_path}/{WEIGHTS}/{CONFIG} cannot be read \(Not a directory\)$"):
+        InstructionVector.from_pretrained(tmp_path / WEIGHTS)
+    read_bytes = Path.read_bytes
+
+    def forbidden(path):
+        if path.name == WEIGHTS:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return read_bytes(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", forbidden)
+        with pytest.raises(VectorError, match=rf"^{tmp_path}/{WEIGHTS} cannot be read \(Permission denied\)$"):
+            InstructionVector.from_pretrained(tmp_path)
+    (tmp_path / CONFIG).unlink()
+    (tmp_path / CONFIG).mkdir()
+    with pytest.raises(VectorError, match=rf"^{tmp_path}/{CONFIG} cannot be read \(Is a directory\)$"):
+        InstructionVector.from_pretrained(tmp_path)
+
+
 def test_a_folder_of_a_later_version_is_not_called_damaged(tmp_path):
     vector().save_pretrained(tmp_path)
     broken_config(tmp_path, format=2)
@@ -220,6 +244,7 @@ def test_the_card_names_a_base_model_of_the_hub(model, tmp_path):
     assert front == {"library_name": "instruction-vectors", "tags": ["instruction-vector"], "base_model": model}
     assert "# Instruction vector: next: a # word" in body
     assert f'load("{model}")' in body
+    assert 'from_pretrained("path/to/this/folder")' in body
 
 
 @pytest.mark.parametrize(
@@ -266,7 +291,9 @@ def test_a_vector_goes_to_the_hub_with_the_token_at_every_call_and_comes_back(hu
     ]
     assert sorted(path.name for path in (hub.store / "somebody" / "next").iterdir()) == ["README.md", CONFIG, WEIGHTS]
     assert "hf_secret" not in "".join(path.read_text("latin-1") for path in (hub.store / "somebody" / "next").iterdir())
-    assert front_matter(hub.store / "somebody" / "next")[0]["base_model"] == "owner/base"
+    front, body = front_matter(hub.store / "somebody" / "next")
+    assert front["base_model"] == "owner/base"
+    assert 'from_pretrained("somebody/next")' in body
     again = InstructionVector.from_pretrained("somebody/next")
     assert (again.heads, again.layer) == (one.heads, one.layer)
     assert torch.equal(again.values, one.values)

@@ -46,7 +46,7 @@ class Examination:
             means = means_of(model, self.tokenizer, subjects, plan, step)
             self.effects = effects_of(model, self.tokenizer, subjects, means, plan, step)
             self.heads = heads_of(self.effects, plan)
-            base = Vectors.of(model, means, self.heads, records_of(model, subjects, plan))
+            base = Vectors.of(model, means, self.heads, records_of(model, subjects, plan, self.tokenizer))
             scale = choose_scale(model, self.tokenizer, subjects, base, plan)
             self.base_states = states_of(model, self.tokenizer, subjects)
         with pair.tuned() as model:

@@ -73,10 +73,13 @@ def means_of(
     return means
 
 
-def records_of(model: nn.Module, subjects: Mapping[str, Subject], plan: Plan) -> dict[str, Any]:
+def records_of(
+    model: nn.Module, subjects: Mapping[str, Subject], plan: Plan, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
     """What each task's vector is made from, for its artefact."""
     fingerprint = model_fingerprint(model)
     settings: dict[str, Any] = {"template": PLAIN, "prompts": plan.mean_prompts, "shots": plan.shots, "seed": plan.seed}
+    settings["tokenizer"] = tokenizer
     return {name: provenance(model, fingerprint, subject.task, **settings) for name, subject in subjects.items()}
 
 

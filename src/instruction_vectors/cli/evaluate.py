@@ -46,6 +46,8 @@ def evaluate(
     loaded = InstructionVector.from_pretrained(vector) if vector else None
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model, adapter=adapter)
+    if loaded:
+        loaded.check_fits(opened, tokenizer)
     edit = (lambda where: loaded.applied(opened, scale=scale, positions=where)) if loaded else None
     measured = {}
     with track("Measuring", len(probes), "task") as advance:

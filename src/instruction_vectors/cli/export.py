@@ -36,7 +36,8 @@ def export(vector: str, kind: str, out: Path, layer: int | None, scale: float, m
         if not name:
             raise click.UsageError("the vector does not record its model: name it with --model")
         with waiting(f"Opening {name}"):
-            opened, _ = load(name)
+            opened, tokenizer = load(name)
+        read.check_fits(opened, tokenizer)
         export_lm_eval(read, opened, out, layer=layer, scale=scale)
     after = read.layer if layer is None else layer
     if as_json:

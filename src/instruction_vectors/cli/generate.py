@@ -40,6 +40,8 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "
     loaded = InstructionVector.from_pretrained(vector) if vector else None
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model)
+    if loaded:
+        loaded.check_fits(opened, tokenizer)
     text = prompt.replace("\\n", "\n")
     (plain,) = written(opened, tokenizer, [text], max_new_tokens=tokens)
     told: dict[str, Any] = {"prompt": text, "plain": plain}

@@ -63,6 +63,7 @@ class VectorPhase:
         mean = torch.stack([effects.mean(0) for effects in per_task]).mean(0)
         top = strongest(per_task, config.heads, seed=config.seed)
         self.heads = tuple((each["layer"], each["head"]) for each in top)
+        self.scores = [each["effect"] for each in top]
         return {
             "map": mean.tolist(),
             "layers": list(range(mean.shape[0])),
@@ -80,6 +81,7 @@ class VectorPhase:
                 self.model, fingerprint, split.task, template=PLAIN, prompts=self.config.mean_prompts, shots=self.config.shots,
                 seed=self.config.seed, tokenizer=self.tokenizer,
             )  # fmt: skip
+            metadata["scores"] = self.scores
             vector = InstructionVector.from_means(self.model, self.means[name], self.heads, metadata=metadata)
             vector.save_pretrained(self.ledger.folder / "vectors" / name)
             self.vectors[name] = vector

@@ -22,12 +22,14 @@ from instruction_vectors.errors import AnatomyError
 
 _PROBE_TOKENS = 4
 _REMEMBERED = "_instruction_vectors_anatomy"
+_COARSE = 1e-1
+"""What is allowed in types coarser than float16, and of maps that round what they read to 8 bits."""
 
 
 def tolerance(dtype: torch.dtype) -> float:
     """How far two ways to compute the same activation may lie apart, relative to its size."""
     # Many families normalise and take softmax in float32 whatever the model's own type, hence no less for float64.
-    return {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 5e-2}.get(dtype, 1e-1)
+    return {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 5e-2}.get(dtype, _COARSE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,7 @@ def _quantisation_named(causal_lm: PreTrainedModel) -> Iterator[None]:
         method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
         raise AnatomyError(
             f"{error} (weights quantised by {getattr(method, 'value', method)}: it works where every projection stays a module "
-            "of its own, as with bitsandbytes in 4 and 8 bits and torchao, and computes in the model's type: try bfloat16)"
+            "of its own, as with bitsandbytes in 4 and 8 bits, and computes in the model's type: try bfloat16)"
         ) from error
 
 
@@ -247,7 +249,7 @@ def _is_linear(module: nn.Module, value: Float[Tensor, " width"]) -> bool:
     except Exception:  # whatever a module does that is not called with rows alone
         return False
     once, other, part = once - zero, other - zero, part - zero
-    linear = (other + 2 * once).abs().max() <= tolerance(torch.int8) * once.abs().max()
+    linear = (other + 2 * once).abs().max() <= _COARSE * once.abs().max()
     return bool(linear and part.count_nonzero() > 1)
 
 
@@ -343,7 +345,7 @@ def _rounding(anatomy: Anatomy, layer: int) -> float:
     """What activations allow, or more: maps of 8-bit integers round what they read, too."""
     weight = getattr(anatomy.o_projs[layer], "weight", None)
     rounds = isinstance(weight, Tensor) and weight.dtype == torch.int8
-    return max(tolerance(anatomy.dtype), tolerance(torch.int8) if rounds else 0)
+    return max(tolerance(anatomy.dtype), _COARSE if rounds else 0)
 
 
 @torch.no_grad()

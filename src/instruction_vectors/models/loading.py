@@ -126,7 +126,8 @@ _FINGERPRINTS: "weakref.WeakKeyDictionary[nn.Module, str]" = weakref.WeakKeyDict
 def model_fingerprint(model: nn.Module) -> str:
     """SHA-256 over the base weights' names, shapes, types and values: equal exactly when the weights are.
 
-    Adapter weights are left out, so a model keeps its fingerprint under an adapter.
+    Of a quantised model its saved buffers count as well, since some methods pack weights into them. Adapter weights are left
+    out, so a model keeps its fingerprint under an adapter.
     """
     from instruction_vectors.models.anatomy import unwrap
 
@@ -150,14 +151,26 @@ def last_fingerprint(model: nn.Module) -> str | None:
     causal_lm = unwrap(model)
     if causal_lm in _FINGERPRINTS:
         return _FINGERPRINTS[causal_lm]
+    return model_fingerprint(causal_lm) if weights_are_here(causal_lm) else None
+
+
+def weights_are_here(model: nn.Module) -> bool:
+    """Whether all weights are in this process's memory, neither sharded nor offloaded."""
     # Offloaded weights are on "meta", ZeRO-3's are empty, and FSDP2's lie on a mesh of devices.
-    elsewhere = any(weight.is_meta or not weight.numel() or hasattr(weight, "device_mesh") for weight in causal_lm.parameters())
-    return None if elsewhere else model_fingerprint(causal_lm)
+    return not any(weight.is_meta or not weight.numel() or hasattr(weight, "device_mesh") for weight in model.parameters())
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 over the vocabulary: equal when every token has the same number."""
-    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+    size, known = _VOCABULARIES.get(tokenizer, (-1, ""))
+    if size != len(tokenizer):
+        known = hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+        _VOCABULARIES[tokenizer] = len(tokenizer), known
+    return known
+
+
+_VOCABULARIES: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, str]]" = weakref.WeakKeyDictionary()
+"""Size and hash of each tokenizer's vocabulary: it changes by growing."""
 
 
 def _base_weights(causal_lm: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -166,10 +179,18 @@ def _base_weights(causal_lm: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     tuners = [module for module in causal_lm.modules() if isinstance(module, BaseTunerLayer)]
     adapters = {"modules_to_save", *(name for tuner in tuners for name in tuner.adapter_layer_names)}
     wrappers = {"base_layer", "original_module", "token_adapter"}
-    for name, tensor in causal_lm.named_parameters():
+    packed = _saved_buffers(causal_lm) if getattr(causal_lm.config, "quantization_config", None) else ()
+    for name, tensor in (*causal_lm.named_parameters(), *packed):
         parts = name.split(".")
         if adapters.isdisjoint(parts):
             yield ".".join(part for part in parts if part not in wrappers), tensor
+
+
+def _saved_buffers(causal_lm: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for path, module in causal_lm.named_modules():
+        for name, buffer in module.named_buffers(path, recurse=False):
+            if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
+                yield name, buffer
 
 
 def _converted(name: str, packaged: PackagedModel) -> Path:

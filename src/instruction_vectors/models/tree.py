@@ -17,6 +17,7 @@ from torch import Tensor
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.models.anatomy import Anatomy, evaluating, text_config, tolerance
+from instruction_vectors.models.memory import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ def packs(anatomy: Anatomy) -> bool:
     """Whether the model reads a branching tree as it reads its sequences apart; tried out once a model.
 
     Families that take no 4-D mask or count places themselves (ALiBi: BLOOM, MPT, some Falcons) do not.
+
+    Raises:
+        torch.OutOfMemoryError: memory does not hold the trial (a CPU raises a plain RuntimeError).
     """
     if anatomy not in _PACKS:
         _PACKS[anatomy] = _reads_branches(anatomy)
@@ -146,9 +150,9 @@ def _reads_branches(anatomy: Anatomy) -> bool:
         apart = [anatomy.backbone(**TokenTree.of([s]).model_inputs(anatomy))[0][0] for s in sequences]
         try:
             packed = anatomy.backbone(**tree._packed(anatomy))[0][0]
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # whatever a modelling file trips over when it meets a mask it does not know
+        except Exception as error:  # whatever a modelling file trips over when it meets a mask it does not know
+            if out_of_memory(error):
+                raise
             return False
     allowed = tolerance(anatomy.dtype) * max(float(one.abs().max()) for one in apart)
     return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(tree.paths, apart, strict=True))

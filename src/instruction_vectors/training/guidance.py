@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
@@ -82,8 +83,10 @@ class IVGuidance:
         self.last_parts: dict[str, float] = {}
         self._window_answers: Tensor | None = None
         model = self.model  # type: ignore[attr-defined]
+        processing = self.processing_class  # type: ignore[attr-defined]
+        tokenizer = processing if isinstance(processing, PreTrainedTokenizerBase) else None
         for each in self.vectors.values():
-            each.check_fits(model)
+            each.check_fits(model, tokenizer)
         asked = self.guidance.kl_weight > 0 or self.guidance.consistency_weight > 0
         self.teacher = self._make_teacher(model) if self.vectors and asked else None
         if self.teacher is not None:

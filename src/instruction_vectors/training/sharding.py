@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from instruction_vectors.errors import TrainingError
+from instruction_vectors.models.loading import weights_are_here
 
 _BEGUN: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
@@ -27,7 +28,7 @@ def refuse_parts(model: nn.Module, asks: str) -> None:
     Raises:
         TrainingError: weights are elsewhere.
     """
-    if any(weight.is_meta or not weight.numel() for weight in model.parameters()):
+    if not weights_are_here(model):
         raise TrainingError(
             f"{asks} needs whole weights, which are sharded here; load the model before the TrainingArguments are made, with "
             "fsdp_cpu_ram_efficient_loading: false, or make vectors beforehand (vectors_by_name)"

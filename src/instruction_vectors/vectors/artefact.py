@@ -37,18 +37,24 @@ Instruction: {instruction}
 from instruction_vectors import InstructionVector, load
 
 model, tokenizer = load({quoted})
-vector = InstructionVector.from_pretrained("path/to/this/folder")
+vector = InstructionVector.from_pretrained({place})
 with vector.applied(model):
     ...
 ```
 """
 
 
-def save(vector: InstructionVector, folder: Path) -> None:
-    """Write the artefact; `config.json` last, so that a folder that has one is complete."""
+def save(vector: InstructionVector, folder: Path, place: str = "path/to/this/folder") -> None:
+    """Write the artefact; `config.json` last, so that a folder that has one is complete.
+
+    Args:
+        vector: what is written.
+        folder: where to.
+        place: what the card says to read it from.
+    """
     tensors = {"values": vector.values.contiguous(), "summed": vector.summed.contiguous()}
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors))
-    write_atomic(folder / CARD, _card(vector))
+    write_atomic(folder / CARD, _card(vector, place))
     config = {
         "instruction_vectors": __version__,
         **dict(vector.metadata),
@@ -59,7 +65,7 @@ def save(vector: InstructionVector, folder: Path) -> None:
     write_json(folder / CONFIG, config)
 
 
-def _card(vector: InstructionVector) -> str:
+def _card(vector: InstructionVector, place: str) -> str:
     facts = {name: str(vector.metadata.get(name) or "not recorded") for name in ("model", "task", "instruction", "architecture")}
     model = facts["model"]
     front: dict[str, Any] = {"library_name": "instruction-vectors", "tags": ["instruction-vector"]}
@@ -68,17 +74,20 @@ def _card(vector: InstructionVector) -> str:
         front["base_model"] = model
     heads = ", ".join(f"({layer}, {head})" for layer, head in vector.heads)
     written = yaml.safe_dump(front, sort_keys=False)
-    return _CARD.format(front=written, **facts, quoted=json.dumps(model), heads=heads, count=len(vector.heads))
+    quoted = {"quoted": json.dumps(model), "place": json.dumps(place)}
+    return _CARD.format(front=written, **facts, **quoted, heads=heads, count=len(vector.heads))
 
 
 def read(name_or_path: str) -> InstructionVector:
     """Read an artefact from a folder or, failing that, from the hub.
 
     Raises:
-        VectorError: nothing there, or not a vector; the message names the file that is missing or damaged.
+        VectorError: nothing there, or not a vector; the message names the file that is missing, unreadable or damaged.
     """
     folder = Path(name_or_path)
-    if not folder.exists():
+    with _named(folder, CONFIG):
+        here = folder.exists()
+    if not here:
         folder = _from_hub(name_or_path)
     with _named(folder, CONFIG):
         heads, layer, metadata = _read_config(folder / CONFIG)
@@ -92,13 +101,15 @@ def read(name_or_path: str) -> InstructionVector:
 
 @contextmanager
 def _named(folder: Path, file: str) -> Iterator[None]:
-    """Say which file of a folder is missing or damaged, and how."""
+    """Say which file of a folder is missing, unreadable or damaged, and how."""
     refused = f"{folder} is not an instruction vector: "
     try:
         yield
     except FileNotFoundError as error:
         raise VectorError(f"{refused}it has no {file}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except OSError as error:
+        raise VectorError(f"{folder / file} cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError | SafetensorError) else str(error)
         raise VectorError(f"{refused}{file} is damaged ({reason}); copy it again") from error
 
@@ -119,7 +130,7 @@ def _read_config(path: Path) -> tuple[tuple[Head, ...], int | None, dict[str, An
 
 
 def _read_tensors(path: Path) -> tuple[Tensor, Tensor]:
-    tensors = safetensors.torch.load_file(path)
+    tensors = safetensors.torch.load(path.read_bytes())
     for name in ("values", "summed"):
         if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name]).all():
             raise ValueError(f"{name} holds numbers that are not finite, or no numbers with a point")
@@ -142,7 +153,7 @@ def push(vector: InstructionVector, repo_id: str, *, token: str | bool | None = 
 
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        save(vector, Path(folder))
+        save(vector, Path(folder), place=repo_id)
         try:
             api.create_repo(repo_id, token=token, exist_ok=True, **options)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, token=token))

@@ -41,10 +41,10 @@ def dose(
         families that normalise what heads write, it is what they write before that which is set beside it.
 
     Raises:
-        VectorError: the vector does not fit the model, or has no layer to be summed at.
+        VectorError: the vector does not fit the model or its tokenizer, or has no layer to be summed at.
         DataError: no prompt.
     """
-    vector.check_fits(model)
+    vector.check_fits(model, tokenizer)
     if not prompts:
         raise DataError("a dose needs at least one prompt")
     anatomy = anatomy_of(model)

@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.environment import versions
-from instruction_vectors.errors import DataError, HookError, VectorError
-from instruction_vectors.models.anatomy import anatomy_of, evaluating
+from instruction_vectors.errors import DataError, VectorError
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads
 from instruction_vectors.models.loading import model_fingerprint, tokenizer_fingerprint
+from instruction_vectors.models.memory import Room, out_of_memory
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template, check_answers
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import check_count, top_heads
-from instruction_vectors.vectors.mediation import Measure, causal_effects
+from instruction_vectors.vectors.mediation import Measure, causal_effects, check_finite
 from instruction_vectors.vectors.mediation_slow import Patch
 from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
 from instruction_vectors.vectors.screening import estimated_effects
@@ -26,6 +27,9 @@ from instruction_vectors.vectors.vector import Head, InstructionVector, shape_of
 from instruction_vectors.version import __version__
 
 Progress = Callable[[int], None]
+
+_ROOM = Room()
+"""Of a tree of prompts."""
 
 
 @torch.no_grad()
@@ -45,7 +49,8 @@ def mean_head_outputs(
         prompts: texts, or their token ids, that end where the answer would begin. Prefixes they share are computed once.
         answers: the right answers; then only prompts count after which the model finds their answer's first token likeliest
             (the filter of Todd et al.).
-        max_nodes: tokens a forward; bounds memory, does not change the result.
+        max_nodes: tokens a forward; bounds memory, does not change the result. Where memory does not hold them, half as many
+            go together, which is said once.
 
     Returns:
         Tensor `[layer, head, head_dim]`, float32 (float64 for a float64 model), on the CPU.
@@ -54,6 +59,7 @@ def mean_head_outputs(
         DataError: no prompt, one that tokenises to nothing, or none that the model answers right.
         HookError: NaN or infinite activations.
         AnatomyError: the model's heads cannot be found.
+        torch.OutOfMemoryError: one prompt does not fit (a CPU raises a plain RuntimeError).
     """
     if not prompts:
         raise DataError("mean head outputs need at least one prompt")
@@ -62,26 +68,42 @@ def mean_head_outputs(
     wanted = None if answers is None else _first_tokens(tokenizer, prompts, answers)
     total = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, dtype=torch.float64)
     count = 0
+    known = room = _ROOM.of(anatomy, max_nodes)
     with evaluating(anatomy.causal_lm):
-        for group in chunks(anatomy, ids, max_nodes):
-            tree = TokenTree.of([ids[i] for i in group])
-            ends = torch.tensor([path[-1] for path in tree.paths])
-            where = torch.zeros(1, len(tree), dtype=torch.bool)
-            where[0, ends] = True
-            with capture_heads(anatomy, where) as captured:
-                hidden = anatomy.backbone(**tree.model_inputs(anatomy))[0]
-            if wanted is not None:
-                likeliest = anatomy.logits(hidden[:, ends])[0].argmax(-1).cpu()
-                ends = ends[likeliest == wanted[group]]
-            # Captured rows stand in node order; a node that ends several prompts counts once for each.
-            rows = torch.searchsorted(where[0].nonzero()[:, 0], ends)
-            total += torch.stack([layer[rows.to(layer.device)].cpu().double().sum(0) for layer in captured])
-            count += len(ends)
+        groups = chunks(anatomy, ids, room)
+        while groups:
+            tree = TokenTree.of([ids[i] for i in groups[0]])
+            try:
+                part, counted = _sums(anatomy, tree, None if wanted is None else wanted[groups[0]])
+            except Exception as error:
+                if len(groups[0]) == 1 or not out_of_memory(error):
+                    raise
+                room = min(room, len(tree)) // 2
+                left = [i for group in groups for i in group]
+                groups = [[left[i] for i in group] for group in chunks(anatomy, [ids[i] for i in left], room)]
+            else:
+                known = _ROOM.settle(anatomy, known, room)
+                total, count, groups = total + part, count + counted, groups[1:]
     if not count:
         raise DataError(f"the model answers none of {len(ids)} prompts right; average over all of them, or give more shots")
-    if not torch.isfinite(total).all():
-        raise HookError("mean head outputs are not finite: the model produced NaN or infinite activations on these prompts")
+    check_finite(total, "mean head outputs are not finite")
     return (total / count).to(torch.float64 if anatomy.dtype == torch.float64 else torch.float32)
+
+
+def _sums(
+    anatomy: Anatomy, tree: TokenTree, wanted: Int[Tensor, " prompt"] | None
+) -> tuple[Float[Tensor, "layer head head_dim"], int]:
+    """Every head's outputs summed over the ends of a tree's prompts, or of those after which the wanted token is likeliest."""
+    ends = torch.tensor([path[-1] for path in tree.paths])
+    where = torch.zeros(1, len(tree), dtype=torch.bool)
+    where[0, ends] = True
+    with capture_heads(anatomy, where) as captured:
+        hidden = anatomy.backbone(**tree.model_inputs(anatomy))[0]
+    if wanted is not None:
+        ends = ends[anatomy.logits(hidden[:, ends])[0].argmax(-1).cpu() == wanted]
+    # Captured rows stand in node order; a node that ends several prompts counts once for each.
+    rows = torch.searchsorted(where[0].nonzero()[:, 0], ends)
+    return torch.stack([layer[rows.to(layer.device)].cpu().double().sum(0) for layer in captured]), len(ends)
 
 
 def _first_tokens(
@@ -156,6 +178,12 @@ def head_effects(
     return causal_effects(*asked, heads=heads, progress=progress, **how)
 
 
+def head_scores(effects: Float[Tensor, "*prompt layer head"], heads: Sequence[Head]) -> list[float]:
+    """Mean effect of each head, in the order of `heads`: what they were chosen by (`top_heads`)."""
+    mean = effects.reshape(-1, *effects.shape[-2:]).mean(0)
+    return [float(mean[head]) for head in heads]
+
+
 def extract(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -221,6 +249,7 @@ def extract(
         template=template,
         seed=seed,
     )
+    scores = None
     if heads is None:
         effects = head_effects(
             model,
@@ -235,6 +264,7 @@ def extract(
             progress=progress,
         )
         heads = top_heads(effects, k)
+        scores = head_scores(effects, heads)
     metadata = provenance(
         model,
         model_fingerprint(model),
@@ -245,7 +275,7 @@ def extract(
         seed=seed,
         tokenizer=tokenizer,
     )
-    metadata |= {"source": source, "only_right": only_right}
+    metadata |= {"source": source, "only_right": only_right, "scores": scores}
     return InstructionVector.from_means(model, means, tuple(heads), layer=layer, metadata=metadata)
 
 
@@ -258,7 +288,7 @@ def provenance(
     prompts: int,
     shots: int,
     seed: int,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, Any]:
     """What a vector's `config.json` records of its making.
 
@@ -270,7 +300,7 @@ def provenance(
         prompts: how many there were.
         shots: shots a prompt.
         seed: what every draw depended on.
-        tokenizer: the model's, whose vocabulary is then recorded too.
+        tokenizer: the model's, whose vocabulary is recorded; None where nobody has it.
     """
     anatomy = anatomy_of(model)
     config = anatomy.causal_lm.config

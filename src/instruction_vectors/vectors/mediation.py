@@ -23,10 +23,11 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.errors import DataError, HookError, ModelError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, tolerance
 from instruction_vectors.models.hooks import Firings, edit_heads
+from instruction_vectors.models.memory import Room, out_of_memory
 from instruction_vectors.models.prefix import SharedPrefix, prefill
 from instruction_vectors.models.tokens import encode, encode_pair, pad
 from instruction_vectors.models.tree import attention_mask
-from instruction_vectors.vectors.mediation_slow import Patch, Room, log_probability, out_of_memory, whole_forwards
+from instruction_vectors.vectors.mediation_slow import Patch, log_probability, whole_forwards
 from instruction_vectors.vectors.vector import Head, check_heads
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def causal_effects(
         heads that were not asked for.
 
     Raises:
-        DataError: an empty list, or an answer that tokenises to nothing.
+        DataError: an empty list, an answer that tokenises to nothing, or a batch of fewer than one prompt.
         VectorError: a head that does not exist.
         HookError: the sweep's hooks did not run at every layer, or the model produced NaN or infinite activations.
         torch.OutOfMemoryError: one prompt and one head do not fit (a CPU raises a plain RuntimeError).
@@ -86,6 +87,8 @@ def causal_effects(
         raise DataError(f"mean_heads has shape {tuple(mean_heads.shape)}, the model's heads need {expected}")
     if len(prompts) != len(targets) or not prompts:
         raise DataError(f"need as many targets as prompts, and at least one: got {len(prompts)} and {len(targets)}")
+    if batch_size is not None and batch_size < 1:
+        raise DataError(f"batch_size must be at least 1, got {batch_size}")
     answers = [measured_tokens(tokenizer, p, t, measure) for p, t in zip(prompts, targets, strict=True)]
     ids = [encode(tokenizer, p) for p in prompts]
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
@@ -96,8 +99,7 @@ def causal_effects(
         for scores in _scores(anatomy, ids, answers, mean_heads, patch, asked, tokens_at_once, batch_size):
             scores = scores.exp() if measure == "probability" else scores
             effects.append((scores[:, 1:] - scores[:, :1]).cpu())
-            if not torch.isfinite(effects[-1]).all():
-                raise HookError(_NOT_FINITE)
+            check_finite(effects[-1], "effects are not finite")
             if progress:
                 progress(sum(map(len, effects)))
     found = torch.cat(effects)
@@ -106,7 +108,14 @@ def causal_effects(
     return result
 
 
-_NOT_FINITE = "effects are not finite: the model produced NaN or infinite activations on these prompts"
+def check_finite(values: Tensor, complaint: str) -> None:
+    """Complain of values that a model's activations have spoilt.
+
+    Raises:
+        HookError: NaN or infinite values.
+    """
+    if not torch.isfinite(values).all():
+        raise HookError(f"{complaint}: the model produced NaN or infinite activations on these prompts")
 
 
 _CHECKED: "weakref.WeakKeyDictionary[Anatomy, float]" = weakref.WeakKeyDictionary()
@@ -144,7 +153,8 @@ def _scores(
     while start < len(ids):
         if _CHECKED.get(anatomy) is _NEVER:
             sets = [(), *((head,) for head in asked)]
-            yield whole_forwards(anatomy, ids[start], answers[start], mean_heads, patch, sets)[None]
+            given = anatomy, ids[start], answers[start], mean_heads, patch, sets
+            yield whole_forwards(*given, tokens_at_once=tokens_at_once)[None]
             start += 1
             continue
         batch = _batch(ids, answers, start, len(asked), room, most)
@@ -209,7 +219,7 @@ def _checked_sweep(
     lengths = [len(one) + len(answer) - 1 for one, answer in zip(ids, answers, strict=True)]
     longest = max(range(len(ids)), key=lengths.__getitem__)
     if lengths[longest] > _CHECKED.get(anatomy, 0):
-        _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch, asked)
+        _compare(anatomy, swept[longest], ids[longest], answers[longest], mean_heads, patch, asked, room)
         _CHECKED[anatomy] = lengths[longest]
     return swept
 
@@ -222,6 +232,7 @@ def _compare(
     mean_heads: Tensor,
     patch: Patch,
     asked: Sequence[Head],
+    tokens_at_once: int,
 ) -> None:
     """Raise ModelError unless the clean row and the last of those that go up the farthest equal ordinary forwards.
 
@@ -229,9 +240,9 @@ def _compare(
         HookError: the ordinary forwards are not numbers, so that there is nothing to compare with.
     """
     farthest = sum(layer == asked[0][0] for layer, _ in asked)
-    whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, ((), (asked[farthest - 1],)))
-    if whole.isnan().any():
-        raise HookError(_NOT_FINITE)
+    sets = (), (asked[farthest - 1],)
+    whole = whole_forwards(anatomy, ids, answer, mean_heads, patch, sets, tokens_at_once=tokens_at_once)
+    check_finite(whole.exp(), "effects are not finite")  # of a probability of 0 the logarithm alone is infinite
     gap = float((swept[[0, farthest]] - whole).abs().max())
     if not gap <= tolerance(anatomy.dtype) * max(1.0, float(whole.abs().max())):  # a sweep's NaN is no match either
         raise ModelError(f"it is off by {gap:.1e} nats on a prompt of {len(ids)} tokens")

@@ -4,9 +4,6 @@ For models that the sweep of `mediation` does not fit (ALiBi families, or those 
 is checked against.
 """
 
-import logging
-import re
-import weakref
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,36 +13,10 @@ from torch import Tensor
 
 from instruction_vectors.models.anatomy import Anatomy
 from instruction_vectors.models.hooks import edit_heads
+from instruction_vectors.models.memory import Room, out_of_memory
 from instruction_vectors.vectors.vector import Head
 
-logger = logging.getLogger(__name__)
-
 Patch = Literal["replace", "add"]
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory did not suffice (a CPU has no error type of its own for this)."""
-    told = isinstance(error, RuntimeError) and re.search("out of memory|not enough memory|allocate memory", str(error))
-    return bool(told) or isinstance(error, torch.OutOfMemoryError | MemoryError)
-
-
-class Room:
-    """Tokens at once that memory holds: as many as are wanted, unless a model was found to take fewer."""
-
-    def __init__(self) -> None:
-        self._found: weakref.WeakKeyDictionary[Anatomy, int] = weakref.WeakKeyDictionary()
-
-    def of(self, anatomy: Anatomy, wanted: int) -> int:
-        """Tokens to begin with."""
-        return min(wanted, self._found.get(anatomy, wanted))
-
-    def settle(self, anatomy: Anatomy, known: int, tokens: int) -> int:
-        """Remember what went well, and say so if it is less than what was known; returns it."""
-        if tokens < known:
-            logger.warning("out of memory with %d tokens at once: going on with %d", known, tokens)
-            self._found[anatomy] = tokens
-        return tokens
-
 
 _ROOM = Room()
 """Of whole forwards."""

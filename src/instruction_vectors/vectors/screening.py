@@ -14,12 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import HookError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import edit_heads
 from instruction_vectors.models.tokens import encode
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.mediation import Measure, measured_tokens
+from instruction_vectors.vectors.mediation import Measure, check_finite, measured_tokens
 from instruction_vectors.vectors.mediation_slow import Patch, log_probability
 
 
@@ -47,6 +46,8 @@ def estimated_effects(
     Raises:
         DataError: an answer that tokenises to nothing.
         HookError: estimates that are not finite.
+        torch.OutOfMemoryError: one prompt's forward and backward do not fit, which cannot be cut (a CPU raises a plain
+            RuntimeError); measure all heads instead (`causal_effects`), which can.
     """
     anatomy = anatomy_of(model)
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
@@ -58,8 +59,7 @@ def estimated_effects(
             change = mean_heads - outputs if patch == "replace" else mean_heads
             found.append((gradients * change).sum(-1).cpu())
     result = torch.stack(found)
-    if not torch.isfinite(result).all():
-        raise HookError("estimated effects are not finite: the model produced NaN or infinite activations on these prompts")
+    check_finite(result, "estimated effects are not finite")
     return result
 
 

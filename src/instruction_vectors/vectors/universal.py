@@ -13,7 +13,7 @@ from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.tasks.prompts import PLAIN, Template, check_answers
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import check_count, top_heads
-from instruction_vectors.vectors.extraction import head_effects, provenance, told_means
+from instruction_vectors.vectors.extraction import head_effects, head_scores, provenance, told_means
 from instruction_vectors.vectors.prompting import Source
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -77,11 +77,12 @@ def extract_all(
         if progress:
             progress(done)
     heads = top_heads(torch.stack(effects), k)
+    scores = head_scores(torch.stack(effects), heads)
     fingerprint = model_fingerprint(model)
     vectors = {}
     for task, mean in zip(tasks, means, strict=True):
         drawn = {"template": template, "prompts": min(prompts, len(task.rows)), "shots": shots, "seed": seed}
         metadata = provenance(model, fingerprint, task, **drawn, tokenizer=tokenizer)
-        metadata |= {"source": source, "only_right": only_right, "universal": names}
+        metadata |= {"source": source, "only_right": only_right, "universal": names, "scores": scores}
         vectors[task.name] = InstructionVector.from_means(model, mean, heads, layer=layer, metadata=metadata)
     return vectors

@@ -63,7 +63,7 @@ class InstructionVector:
         values: `[head, head_dim]`, the mean output of each head of S at the last input token.
         summed: `[hidden]`, their sum in the residual stream, θ_c.
         layer: where the summed vector is added (after that layer); None if no layer was chosen.
-        metadata: what it was made from (model, fingerprints, task, versions, seed).
+        metadata: what it was made from (model, fingerprints, task, versions, seed), and the mean effect of each head (`scores`).
     """
 
     heads: tuple[Head, ...]
@@ -127,7 +127,9 @@ class InstructionVector:
         self.check_fits(model)
         if not 1 <= k <= len(self.heads):
             raise VectorError(f"this vector has {len(self.heads)} heads, so not the first {k}")
-        return self._written(model, self.heads[:k], self.values[:k], layer=self.layer, metadata=self.metadata)
+        scores = self.metadata.get("scores")
+        metadata = {**self.metadata, **({"scores": scores[:k]} if scores else {})}
+        return self._written(model, self.heads[:k], self.values[:k], layer=self.layer, metadata=metadata)
 
     def applied(
         self,
@@ -138,6 +140,8 @@ class InstructionVector:
         rows: Sequence[bool] | None = None,
     ) -> AbstractContextManager[None]:
         """Intervene on `model` inside a `with` block; see `injection.applied` for modes and positions.
+
+        The first use on a model compares its weights with those the vector was made from, for which they are hashed once.
 
         Args:
             model: the model the vector was made from, the same under adapters, or a full fine-tune of it.
