@@ -300,13 +300,13 @@ def provenance(
         prompts: how many there were.
         shots: shots a prompt.
         seed: what every draw depended on.
-        tokenizer: the model's, whose vocabulary is recorded; None where nobody has it.
+        tokenizer: the model's, whose vocabulary is recorded.
     """
     anatomy = anatomy_of(model)
     config = anatomy.causal_lm.config
     optional = {
         "revision": getattr(config, "_commit_hash", None),
-        "tokenizer_fingerprint": None if tokenizer is None else tokenizer_fingerprint(tokenizer),
+        "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
     }
     return {
         "architecture": type(anatomy.causal_lm).__name__,
