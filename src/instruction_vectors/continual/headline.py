@@ -10,7 +10,7 @@ from instruction_vectors.evaluation.statistics import holm
 Rate = tuple[float, int]
 """Learning rate and epochs."""
 
-GUIDED = (("anchors", "anchors_iv"), ("sequential", "iv"))
+GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequential", "iv"))
 """Methods and guides that guidance is judged by, the recommended one first: the next where that has no finished cells."""
 
 CONTROLS: Mapping[str, tuple[str, str]] = {
@@ -35,7 +35,7 @@ CONTROLS: Mapping[str, tuple[str, str]] = {
     "anchors_iv": ("anchors", "anchors_iv"),
     "anchors_kl": ("anchors", "anchors_kl"),
     "steered_anchors": ("steered_anchors", "none"),
-    "guided_steered_anchors": ("steered_anchors", "anchors_iv"),
+    "steered_anchors_iv": ("steered_anchors", "anchors_iv"),
     "zero_shot_anchors": ("zero_shot_anchors", "none"),
     "zero_shot_anchors_kl": ("zero_shot_anchors", "anchors_kl"),
 }
