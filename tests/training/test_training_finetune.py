@@ -100,9 +100,8 @@ def test_anchors_stand_beside_rows_that_train_plainly(recipe, tmp_path, monkeypa
 
 
 def test_an_anchor_asks_about_what_a_row_asks_about():
-    assert input_of({"prompt": "Say it.\nInput: hot\nOutput:", "completion": " x", "instruction": "Say it."}).split() == [
-        "Input:", "hot", "Output:",
-    ]  # fmt: skip
+    told = {"prompt": "Say it.\nInput: hot: or cold\nOutput:", "completion": " x", "instruction": "Say it."}
+    assert input_of(told) == "hot: or cold"
     assert input_of({"prompt": "hot", "completion": " cold"}) == "hot"
     turns = [("system", "s"), ("user", "first"), ("assistant", "a"), ("user", "second"), ("assistant", "b")]
     assert input_of({"messages": [{"role": role, "content": text} for role, text in turns]}) == "second"

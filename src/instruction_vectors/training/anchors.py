@@ -7,6 +7,7 @@ rehearsal (Huang et al. 2403.01244), vectors as in Jiang et al. 2406.12227.
 """
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,10 +101,11 @@ def steered_anchors(
 
 
 def input_of(row: Row) -> str:
-    """What a row asks about: the user's last turn, or the prompt without the instruction at its beginning."""
+    """What a row asks about: the user's last turn, or the prompt without its instruction and labels (`Input:`, `Output:`)."""
     if "messages" in row:
         return next((turn["content"] for turn in reversed(row["messages"]) if turn["role"] == "user"), "")
-    return str(row["prompt"]).removeprefix(row.get("instruction", ""))
+    text = str(row["prompt"]).removeprefix(row.get("instruction", "")).strip()
+    return re.sub(r"^\w+:\s+|\s+\w+:$", "", text)
 
 
 def _answers(
