@@ -49,3 +49,13 @@ def test_of_one_task_it_is_that_tasks_vector(tok):
 def test_tasks_that_cannot_be_told_apart_are_refused(tasks, told, tok):
     with pytest.raises(DataError, match=f"different names, got: {told}"):
         extract_all(tiny.shared("llama", "sdpa"), tok, tasks)
+
+
+def test_heads_that_are_known_are_taken_and_each_task_has_the_vector_it_would_have_alone(tok):
+    causal_lm, heads = tiny.shared("llama", "sdpa"), [(2, 1), (0, 3)]
+    found = extract_all(causal_lm, tok, TASKS, heads=heads, **SIZES)
+    for each in TASKS:
+        alone = extract(causal_lm, tok, each, heads=heads, **SIZES)
+        assert found[each.name].heads == alone.heads == tuple(heads)
+        assert torch.equal(found[each.name].values, alone.values)
+        assert found[each.name].metadata == alone.metadata

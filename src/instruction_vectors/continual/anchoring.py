@@ -1,6 +1,5 @@
 """Anchors on a lesson's inputs (`training.anchors`): which instructions, and which rows."""
 
-import random
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -10,7 +9,7 @@ from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import Lesson, plain_name
 from instruction_vectors.tasks import load_task, task_names
 from instruction_vectors.tasks.task import Task
-from instruction_vectors.training.anchors import Anchor, anchors_on
+from instruction_vectors.training.anchors import Anchor, anchors_on, drawn_share
 from instruction_vectors.vectors.vector import InstructionVector
 
 
@@ -25,6 +24,5 @@ def make_anchors(
     share: float, shots: int, seed: int, vectors: Mapping[str, InstructionVector] | None = None,
 ) -> list[Anchor]:  # fmt: skip
     """Anchors on inputs of the lesson's training rows, drawn by seed; each instruction as often as the others."""
-    generator = random.Random(f"anchors/{lesson.name}/{seed}")
-    rows = generator.sample(lesson.train.rows, min(max(1, round(share * len(lesson.train.rows))), len(lesson.train.rows)))
+    rows = drawn_share(lesson.train.rows, share, seed=f"anchors/{lesson.name}/{seed}")
     return anchors_on(model, tokenizer, [row.input for row in rows], tasks, shots=shots, seed=seed, vectors=vectors)

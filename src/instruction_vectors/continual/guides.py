@@ -73,16 +73,6 @@ def fvg(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[Instru
     return vectors[task], replace(guidance, teacher="previous", sign=0, kl_weight=0.08, consistency_weight=1.0)
 
 
-def anchors_iv(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
-    """As `iv`, on anchors alone: the task's own rows train plainly."""
-    return iv(task, vectors, guidance)
-
-
-def anchors_kl(task: str, vectors: Vectors, guidance: IVGuidanceConfig) -> tuple[InstructionVector | None, IVGuidanceConfig]:
-    """As `plain_kl`, on anchors alone."""
-    return plain_kl(task, vectors, guidance)
-
-
 GUIDES: dict[str, Guide] = {
     "none": none,
     "iv": iv,
@@ -93,11 +83,11 @@ GUIDES: dict[str, Guide] = {
     "mean": mean,
     "lwf": lwf,
     "fvg": fvg,
-    "anchors_iv": anchors_iv,
-    "anchors_kl": anchors_kl,
+    "anchors_iv": iv,
+    "anchors_kl": plain_kl,
 }
 ANCHORS_ONLY = frozenset({"anchors_iv", "anchors_kl"})
-"""Guides that leave the task's own rows alone, for methods that make anchors."""
+"""Guides of anchors alone, for methods that make them: the task's own rows train plainly."""
 
 
 def guide_named(name: str) -> Guide:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -23,8 +23,10 @@ from instruction_vectors.tasks.task import Example, Task
 from instruction_vectors.training import automatic
 from instruction_vectors.training.collator import rows_of
 from instruction_vectors.training.rows import Row
-from instruction_vectors.vectors.extraction import extract
+from instruction_vectors.vectors.universal import extract_all
 from instruction_vectors.vectors.vector import InstructionVector
+
+T = TypeVar("T")
 
 ANSWER_TOKENS = 8
 """Answers under the shipped instructions are a word or two."""
@@ -32,7 +34,7 @@ _CONTEXTS = 4
 """Different sets of solved examples an instruction: prompts that share one are computed together."""
 _LONGEST_INPUT = 40
 """Words; what follows is left out of an anchor's input, which need not be the whole text."""
-_MEAN_PROMPTS, _SHOTS = 25, 5
+_MEAN_PROMPTS, _SHOTS, _MEAN_CONTEXTS = 25, 5, 5
 """Of the shipped instructions' vectors."""
 
 
@@ -43,6 +45,11 @@ class Anchor:
     prompt: str
     answer: str
     instruction: str
+
+
+def drawn_share(items: Sequence[T], share: float, *, seed: str) -> list[T]:
+    """That share of the items, at least one, drawn by seed."""
+    return random.Random(seed).sample(items, min(max(1, round(share * len(items))), len(items)))
 
 
 def anchors_on(
@@ -91,12 +98,11 @@ def steered_anchors(
         seed: which rows are asked about.
     """
     tasks = {name: load_task(name) for name in task_names()}
-    how: dict[str, Any] = {"prompts": _MEAN_PROMPTS, "shots": _SHOTS, "contexts": _SHOTS, "seed": seed}
     heads = automatic.universal_heads(model, tokenizer)
-    vectors = {name: extract(model, tokenizer, task, heads=heads, **how) for name, task in tasks.items()}
-    inputs = [input_of(row) for row in rows]
-    drawn = random.Random(f"anchors/{seed}").sample(inputs, min(max(1, round(share * len(inputs))), len(inputs)))
-    made = anchors_on(model, tokenizer, drawn, tasks, shots=0, seed=seed, vectors=vectors)
+    how: dict[str, Any] = {"prompts": _MEAN_PROMPTS, "shots": _SHOTS, "contexts": _MEAN_CONTEXTS, "seed": seed}
+    vectors = extract_all(model, tokenizer, list(tasks.values()), heads=heads, **how)
+    inputs = drawn_share([input_of(row) for row in rows], share, seed=f"anchors/{seed}")
+    made = anchors_on(model, tokenizer, inputs, tasks, shots=0, seed=seed, vectors=vectors)
     return anchor_rows(tokenizer, made), vectors
 
 

@@ -55,7 +55,6 @@ class Recipe:
                 raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.dtype not in ("float32", "bfloat16"):
             raise TrainingError(f"dtype must be 'float32' or 'bfloat16', got {self.dtype!r}")
-
         if self.vector == "anchors" and self.guidance.kl_positions == "answer":
             raise TrainingError("vector 'anchors' leaves the rows themselves alone, so kl_positions must be 'last_input'")
 

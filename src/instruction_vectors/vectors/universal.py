@@ -15,7 +15,7 @@ from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import check_count, top_heads
 from instruction_vectors.vectors.extraction import head_effects, head_scores, provenance, told_means
 from instruction_vectors.vectors.prompting import Source
-from instruction_vectors.vectors.vector import InstructionVector
+from instruction_vectors.vectors.vector import Head, InstructionVector
 
 
 def extract_all(
@@ -23,6 +23,7 @@ def extract_all(
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[Task],
     *,
+    heads: Sequence[Head] | None = None,
     k: int = 10,
     prompts: int = 25,
     shots: int = 5,
@@ -41,7 +42,8 @@ def extract_all(
         model: a decoder-only causal language model.
         tokenizer: its tokenizer.
         tasks: their training rows.
-        k: how many heads.
+        heads: the universal heads, if already known; else found here.
+        k: how many heads otherwise.
         prompts: prompts a task to average over.
         shots: shots a prompt.
         contexts: how many different sets of shots the prompts of a task share.
@@ -64,7 +66,8 @@ def extract_all(
     if not names or len(set(names)) < len(names):
         raise DataError(f"universal heads need tasks of different names, got: {', '.join(names) or 'none'}")
     anatomy = anatomy_of(model)
-    check_count(k, anatomy.n_layers, anatomy.n_heads)
+    if heads is None:
+        check_count(k, anatomy.n_layers, anatomy.n_heads)
     for task in tasks:
         check_answers(tokenizer, task, template)
     means, effects = [], []
@@ -72,17 +75,19 @@ def extract_all(
         drawn: dict[str, Any] = {"shots": shots, "template": template, "seed": seed}
         how: dict[str, Any] = {"contexts": contexts, "source": source, "only_right": only_right}
         means.append(told_means(model, tokenizer, task, prompts=prompts, **how, **drawn))
-        found = head_effects(model, tokenizer, task, means[-1], prompts=effect_prompts, **drawn)
-        effects.append(found.mean(0))
+        if heads is None:
+            effects.append(head_effects(model, tokenizer, task, means[-1], prompts=effect_prompts, **drawn).mean(0))
         if progress:
             progress(done)
-    heads = top_heads(torch.stack(effects), k)
-    scores = head_scores(torch.stack(effects), heads)
+    chosen: dict[str, Any] = {"scores": None}
+    if heads is None:
+        heads = top_heads(torch.stack(effects), k)
+        chosen = {"scores": head_scores(torch.stack(effects), heads), "universal": names}
     fingerprint = model_fingerprint(model)
     vectors = {}
     for task, mean in zip(tasks, means, strict=True):
         drawn = {"template": template, "prompts": min(prompts, len(task.rows)), "shots": shots, "seed": seed}
         metadata = provenance(model, fingerprint, task, **drawn, tokenizer=tokenizer)
-        metadata |= {"source": source, "only_right": only_right, "universal": names, "scores": scores}
-        vectors[task.name] = InstructionVector.from_means(model, mean, heads, layer=layer, metadata=metadata)
+        metadata |= {"source": source, "only_right": only_right, **chosen}
+        vectors[task.name] = InstructionVector.from_means(model, mean, tuple(heads), layer=layer, metadata=metadata)
     return vectors
