@@ -17,6 +17,7 @@ from torch import Tensor
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.models.anatomy import Anatomy, evaluating, text_config, tolerance
+from instruction_vectors.models.block_mask import in_blocks
 from instruction_vectors.models.memory import out_of_memory
 
 
@@ -123,7 +124,7 @@ def attention_mask(
 
 def _additive(allowed: Tensor, anatomy: Anatomy) -> Tensor:
     mask = torch.zeros(allowed.shape, dtype=anatomy.dtype, device=anatomy.device)
-    return mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min)
+    return in_blocks(mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min))
 
 
 _PACKS: "weakref.WeakKeyDictionary[Anatomy, bool]" = weakref.WeakKeyDictionary()

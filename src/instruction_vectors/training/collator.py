@@ -6,7 +6,6 @@ and its gradient is the sum of theirs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.models.block_mask import skips_what_is_hidden
 from instruction_vectors.models.forest import Forest
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import packs
@@ -68,7 +68,7 @@ class TreeCollator:
         # The last answer token predicts nothing, so it is left out.
         sequences = [row["input_ids"][:-1] for row in rows]
         private = [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)]
-        forest = Forest.of(sequences, private, partial(_token_cost, anatomy.hidden_size))
+        forest = Forest.of(sequences, private, _token_cost(anatomy))
         placed = [(row, tree, path, where) for row, (tree, path), where in zip(rows, forest.places, starts, strict=True)]
         predicted = [((tree, path[i - 1]), row["input_ids"][i]) for row, tree, path, _ in placed for i in _labelled(row)]
         predicts = sorted({place for place, _ in predicted})
@@ -111,13 +111,16 @@ class KeepsNames:
         return getattr(self.inner, name)
 
 
-def _token_cost(hidden: int, width: int) -> float:
-    """Multiplications a token takes in a row of `width`, forward and backward, in those of its products with weights.
+def _token_cost(anatomy: Anatomy) -> Callable[[int], float]:
+    """Multiplications a token takes in a row of some width, forward and backward, in those of its products with weights.
 
     A layer's weights are about 12 hidden^2, multiplied forward and, being frozen under an adapter, once backward. Attention
-    is 2 hidden for each token of the row forward, and backward, where a fused kernel computes it anew, 2.5 times that.
+    is 2 hidden for each token of the row forward, and backward, where a fused kernel computes it anew, 2.5 times that; next
+    to nothing where only what a token sees is multiplied (`models.block_mask`).
     """
-    return 1 + 3.5 * 2 * width / (2 * 12 * hidden)
+    if skips_what_is_hidden(anatomy):
+        return lambda width: 1.0
+    return lambda width: 1 + 3.5 * 2 * width / (2 * 12 * anatomy.hidden_size)
 
 
 def _padded(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:
