@@ -72,7 +72,7 @@ def _with(mask: Tensor, blocks: list[Block]) -> BlockMask:
 
 
 class _Attention(torch.autograd.Function):
-    """Attention, a block of queries at a time.
+    """Attention, a block of queries at a time, in at least 32 bits: a CPU's kernel is faster so than in half precision.
 
     A block's keys are gathered for it and not kept: backward runs it again, so that no more is remembered than query, key and
     value, and adds its gradients where they belong.
@@ -83,35 +83,36 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value)
         ctx.mask, ctx.given = mask, given
         made = query.new_empty(*query.shape[:-1], value.shape[-1])
-        for queries, _, inputs, seen in _in_blocks(query, key, value, mask):
+        for queries, _, inputs, seen in _in_blocks(mask, *_precise(query, key, value)):
             made[..., queries, :] = F.scaled_dot_product_attention(*inputs, attn_mask=seen, **given)
         return made
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
-        tensors = ctx.saved_tensors
-        query, key, value = tensors
-        # Many blocks add to the same keys, more exactly than in half precision.
-        grads = [torch.zeros_like(each, dtype=torch.promote_types(each.dtype, torch.float32)) for each in tensors]
-        for queries, runs, inputs, seen in _in_blocks(query, key, value, ctx.mask):
+        tensors = _precise(*ctx.saved_tensors)
+        (grad,) = _precise(*outer)
+        inner = [torch.zeros_like(each) for each in tensors]
+        for queries, runs, inputs, seen in _in_blocks(ctx.mask, *tensors):
             leaves = [each.detach().requires_grad_() for each in inputs]
             with torch.enable_grad():
                 made = F.scaled_dot_product_attention(*leaves, attn_mask=seen, **ctx.given)
-            parts = torch.autograd.grad(made, leaves, outer[0][..., queries, :].to(made.dtype))
-            for grad, part, places in zip(grads, parts, ((queries,), runs, runs), strict=True):
+            parts = torch.autograd.grad(made, leaves, grad[..., queries, :])
+            for whole, part, places in zip(inner, parts, ((queries,), runs, runs), strict=True):
                 for place, piece in zip(places, part.split([p.stop - p.start for p in places], dim=-2), strict=True):
-                    grad[..., place, :] += piece
-        return *(grad.to(each.dtype) for grad, each in zip(grads, tensors, strict=True)), None, None
+                    whole[..., place, :] += piece
+        return *(whole.to(each.dtype) for whole, each in zip(inner, ctx.saved_tensors, strict=True)), None, None
 
 
-def _in_blocks(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) -> Iterator[Any]:
+def _precise(*tensors: Tensor) -> list[Tensor]:
+    return [each.to(torch.promote_types(each.dtype, torch.float32)) for each in tensors]
+
+
+def _in_blocks(mask: BlockMask, query: Tensor, key: Tensor, value: Tensor) -> Iterator[Any]:
     """Each block with its part of query, key and value, and of the mask."""
-    precise = torch.promote_types(query.dtype, torch.float32)  # a CPU's kernel is slower in half precision, and less exact
-    plain = mask.as_subclass(Tensor)
+    (plain,) = _precise(mask.as_subclass(Tensor))
     for queries, runs in mask.blocks:
-        keys, values, seen = _joined(key, runs, -2), _joined(value, runs, -2), _joined(plain[..., queries, :], runs, -1)
-        *inputs, seen = (part.to(precise) for part in (query[..., queries, :], keys, values, seen))
-        yield queries, runs, inputs, seen
+        inputs = query[..., queries, :], _joined(key, runs, -2), _joined(value, runs, -2)
+        yield queries, runs, inputs, _joined(plain[..., queries, :], runs, -1).to(query.dtype)
 
 
 def _joined(tensor: Tensor, runs: tuple[slice, ...], dim: int) -> Tensor:
