@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from instruction_vectors.models.anatomy import Anatomy
-from instruction_vectors.models.tree import TokenTree, attention_mask
+from instruction_vectors.models.tree import TokenTree, packed_mask
 
 Private = Sequence[tuple[int, object]]
 """For each sequence a place and its owner; see `TokenTree.of`."""
@@ -58,10 +58,9 @@ class Forest:
         inputs = {"input_ids": ids.to(anatomy.device), "use_cache": False}
         if all(len(tree) == int(tree.depths.max()) + 1 for tree in self.trees):  # nothing branches: an ordinary padded batch
             return inputs | {"attention_mask": real.long().to(anatomy.device)}
-        gap = depths[:, :, None] - depths[:, None, :]
         return inputs | {
             "position_ids": depths.to(anatomy.device),
-            "attention_mask": attention_mask(anatomy, reach[:, None], gap[:, None]),
+            "attention_mask": packed_mask(anatomy, reach[:, None], depths),
         }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.models.anatomy import Anatomy, evaluating, text_config, tolerance
-from instruction_vectors.models.block_mask import in_blocks
+from instruction_vectors.models.blockwise import BlockwiseMask, in_blocks
 from instruction_vectors.models.memory import out_of_memory
 
 
@@ -87,22 +87,45 @@ class TokenTree:
             raise ModelError(f"{name} cannot read many sequences as one packed tree: run them apart, or padded")
         return self._packed(anatomy)
 
-    def _packed(self, anatomy: Anatomy) -> dict[str, Any]:
-        gap = self.depths[:, None] - self.depths[None, :]
+    def _packed(self, anatomy: Anatomy, mask: "Masks | None" = None) -> dict[str, Any]:
         return {
             "input_ids": self.tokens[None].to(anatomy.device),
             "position_ids": self.depths[None].to(anatomy.device),
-            "attention_mask": attention_mask(anatomy, self.ancestors()[None, None], gap[None, None]),
+            "attention_mask": packed_mask(anatomy, self.ancestors()[None, None], self.depths[None]) if mask is None else mask,
             "use_cache": False,
         }
 
+    def _mask(self, anatomy: Anatomy) -> "Masks":
+        return attention_mask(anatomy, self.ancestors()[None, None], self.depths[None], self.depths[None])
+
+
+Masks = Tensor | dict[str, Tensor]
+"""A mask, or one a layer type where a window slides."""
+
+
+def packed_mask(
+    anatomy: Anatomy, allowed: Bool[Tensor, "tree 1 token token"], depths: Int[Tensor, "tree token"]
+) -> Tensor | dict[str, Tensor]:
+    """The mask of packed rows, in which a model that can skips what is hidden."""
+    mask = attention_mask(anatomy, allowed, depths, depths)
+    return _blockwise(mask) if skips_what_is_hidden(anatomy) else mask
+
+
+def _blockwise(mask: Masks, **options: int) -> Masks:
+    if isinstance(mask, dict):
+        return {name: in_blocks(one, **options) for name, one in mask.items()}
+    return in_blocks(mask, **options)
+
 
 def attention_mask(
-    anatomy: Anatomy, allowed: Bool[Tensor, "batch 1 query key"], gap: Int[Tensor, "batch 1 query key"]
+    anatomy: Anatomy,
+    allowed: Bool[Tensor, "batch 1 query key"],
+    positions: Int[Tensor, "batch query"],
+    key_positions: Int[Tensor, "batch key"],
 ) -> Tensor | dict[str, Tensor]:
     """An additive 4-D mask in the form the model takes: one tensor, or one a layer type where a window slides.
 
-    `gap` is how many positions a query lies after a key; a sliding window of size w keeps gaps below w.
+    A sliding window of size w keeps keys that lie less than w positions before a query.
     """
     if "position_ids" not in signature(anatomy.backbone.forward).parameters:
         raise ModelError(f"{type(anatomy.causal_lm).__name__} counts its tokens' places itself (it takes no position ids)")
@@ -116,6 +139,7 @@ def attention_mask(
     full = _additive(allowed, anatomy)
     if window is None or types == {"full_attention"} or getattr(config, "use_sliding_window", True) is False:
         return full
+    gap = positions[:, None, :, None] - key_positions[:, None, None]
     sliding = _additive(allowed & (gap < window), anatomy)
     if len(types) > 1:
         return {"full_attention": full, "sliding_attention": sliding}
@@ -124,7 +148,7 @@ def attention_mask(
 
 def _additive(allowed: Tensor, anatomy: Anatomy) -> Tensor:
     mask = torch.zeros(allowed.shape, dtype=anatomy.dtype, device=anatomy.device)
-    return in_blocks(mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min))
+    return mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min)
 
 
 _PACKS: "weakref.WeakKeyDictionary[Anatomy, bool]" = weakref.WeakKeyDictionary()
@@ -143,20 +167,58 @@ def packs(anatomy: Anatomy) -> bool:
     return _PACKS[anatomy]
 
 
-@torch.no_grad()
 def _reads_branches(anatomy: Anatomy) -> bool:
-    sequences = [[2, 3, 4, 5], [2, 3, 6], [1, 2]]
-    tree = TokenTree.of(sequences)
+    try:
+        return _as_apart(anatomy, _TRIAL._mask(anatomy))
+    except Exception as error:  # whatever a modelling file trips over when it meets a mask it does not know
+        if out_of_memory(error):
+            raise
+        return False
+
+
+_TRIAL = TokenTree.of([[2, 3, 4, 5], [2, 3, 6], [1, 2]])
+
+
+@torch.no_grad()
+def _as_apart(anatomy: Anatomy, mask: Masks) -> bool:
+    """Whether the trial's packed row says what its sequences say apart."""
     with evaluating(anatomy.causal_lm):
-        apart = [anatomy.backbone(**TokenTree.of([s]).model_inputs(anatomy))[0][0] for s in sequences]
-        try:
-            packed = anatomy.backbone(**tree._packed(anatomy))[0][0]
-        except Exception as error:  # whatever a modelling file trips over when it meets a mask it does not know
-            if out_of_memory(error):
-                raise
-            return False
+        rows = [_TRIAL.tokens[list(path)].tolist() for path in _TRIAL.paths]
+        apart = [anatomy.backbone(**TokenTree.of([row]).model_inputs(anatomy))[0][0] for row in rows]
+        packed = anatomy.backbone(**_TRIAL._packed(anatomy, mask))[0][0]
     allowed = tolerance(anatomy.dtype) * max(float(one.abs().max()) for one in apart)
-    return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(tree.paths, apart, strict=True))
+    return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(_TRIAL.paths, apart, strict=True))
+
+
+_SKIPS: "weakref.WeakKeyDictionary[Anatomy, bool]" = weakref.WeakKeyDictionary()
+
+
+def skips_what_is_hidden(anatomy: Anatomy) -> bool:
+    """Whether attention costs the model no more than the pairs that a mask shows (`models.blockwise`); tried out once a model.
+
+    So it is on a CPU where every layer's attention is PyTorch's own, without dropout in training.
+    """
+    if anatomy not in _SKIPS:
+        _SKIPS[anatomy] = packs(anatomy) and anatomy.device.type == "cpu" and _goes_by_blocks(anatomy)
+    return _SKIPS[anatomy]
+
+
+def _goes_by_blocks(anatomy: Anatomy) -> bool:
+    mask = _blockwise(_TRIAL._mask(anatomy), call=0)
+    masks = list(mask.values()) if isinstance(mask, dict) else [mask]
+    if not any(isinstance(one, BlockwiseMask) for one in masks) or not _as_apart(anatomy, mask):
+        return False
+    modes = {module: module.training for module in anatomy.causal_lm.modules()}
+    before = sum(one.plan.calls for one in masks if isinstance(one, BlockwiseMask))
+    try:
+        anatomy.causal_lm.train()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            anatomy.backbone(**_TRIAL._packed(anatomy, mask))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    calls = sum(one.plan.calls for one in masks if isinstance(one, BlockwiseMask))
+    return before == anatomy.n_layers and calls == 2 * before
 
 
 def chunks(anatomy: Anatomy, sequences: Sequence[Sequence[int]], max_nodes: int) -> list[list[int]]:

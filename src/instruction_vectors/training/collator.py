@@ -14,10 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of
-from instruction_vectors.models.block_mask import skips_what_is_hidden
 from instruction_vectors.models.forest import Forest
 from instruction_vectors.models.tokens import encode_pair
-from instruction_vectors.models.tree import packs
+from instruction_vectors.models.tree import packs, skips_what_is_hidden
 from instruction_vectors.tasks.prompts import Prompt
 from instruction_vectors.training.targets import ALL_MASKED
 
@@ -56,7 +55,7 @@ class TreeCollator:
 
     def __post_init__(self) -> None:
         # Tried out now: later the weights may lie with several processes, or this in a worker of a data loader.
-        packs(anatomy_of(self.model))
+        skips_what_is_hidden(anatomy_of(self.model))
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch with the fields `Targets.of` reads."""
@@ -111,16 +110,19 @@ class KeepsNames:
         return getattr(self.inner, name)
 
 
+WIDEST = 4096
+"""Tokens of the widest row that is taken for its sharing alone: its mask is the square of that, 64 MB in 32 bits."""
+
+
 def _token_cost(anatomy: Anatomy) -> Callable[[int], float]:
     """Multiplications a token takes in a row of some width, forward and backward, in those of its products with weights.
 
     A layer's weights are about 12 hidden^2, multiplied forward and, being frozen under an adapter, once backward. Attention
     is 2 hidden for each token of the row forward, and backward, where a fused kernel computes it anew, 2.5 times that; next
-    to nothing where only what a token sees is multiplied (`models.block_mask`).
+    to nothing where only what a token sees is multiplied.
     """
-    if skips_what_is_hidden(anatomy):
-        return lambda width: 1.0
-    return lambda width: 1 + 3.5 * 2 * width / (2 * 12 * anatomy.hidden_size)
+    free = WIDEST if skips_what_is_hidden(anatomy) else 0
+    return lambda width: 1.0 if width <= free else 1 + 3.5 * 2 * width / (2 * 12 * anatomy.hidden_size)
 
 
 def _padded(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:

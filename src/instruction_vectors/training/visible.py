@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from instruction_vectors.models.block_mask import in_blocks
+from instruction_vectors.models.blockwise import BlockwiseMask, in_blocks
 from instruction_vectors.training.targets import model_inputs
 
 _CUT = {"input_ids", "attention_mask", "position_ids", "use_cache"}
@@ -74,4 +74,7 @@ def _columns(value: Any, kept: Tensor) -> Any:
         return {name: _columns(one, kept) for name, one in value.items()}
     if not isinstance(value, Tensor):
         return value
-    return in_blocks(value[:, :, kept][..., kept]) if value.dim() == 4 else value[:, kept]
+    if value.dim() != 4:
+        return value[:, kept]
+    cut = value[:, :, kept][..., kept]
+    return in_blocks(cut) if isinstance(value, BlockwiseMask) else cut

@@ -288,12 +288,11 @@ def _sweep_part(
     own = torch.kron(torch.eye(rows), torch.ones(width, width).tril()).bool().expand(batch, 1, total, total)
     allowed = torch.cat([prefix_mask[:, None, None].expand(batch, 1, total, prefix), own], dim=-1)
     key_positions = torch.cat([torch.arange(prefix).expand(batch, prefix), positions], dim=-1)
-    gap = positions[:, None, :, None] - key_positions[:, None, None]
     with _growing_rows(anatomy, [len(one) for one in mine], width), _one_head_each(anatomy, mean_heads, patch, mine, width):
         hidden = anatomy.backbone(
             input_ids=tokens.to(anatomy.device),
             position_ids=positions.to(anatomy.device),
-            attention_mask=attention_mask(anatomy, allowed, gap),
+            attention_mask=attention_mask(anatomy, allowed, positions, key_positions),
             past_key_values=cache,
             use_cache=True,
         )[0]
