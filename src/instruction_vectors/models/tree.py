@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -17,8 +17,11 @@ from torch import Tensor
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.models.anatomy import Anatomy, evaluating, text_config, tolerance
-from instruction_vectors.models.blockwise import BlockwiseMask, in_blocks
+from instruction_vectors.models.blockwise import CALL, BlockwiseMask, in_blocks
 from instruction_vectors.models.memory import out_of_memory
+
+Masks = Tensor | dict[str, Tensor]
+"""A mask, or one a layer type where a window slides."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class TokenTree:
             raise ModelError(f"{name} cannot read many sequences as one packed tree: run them apart, or padded")
         return self._packed(anatomy)
 
-    def _packed(self, anatomy: Anatomy, mask: "Masks | None" = None) -> dict[str, Any]:
+    def _packed(self, anatomy: Anatomy, mask: Masks | None = None) -> dict[str, Any]:
         return {
             "input_ids": self.tokens[None].to(anatomy.device),
             "position_ids": self.depths[None].to(anatomy.device),
@@ -95,12 +98,8 @@ class TokenTree:
             "use_cache": False,
         }
 
-    def _mask(self, anatomy: Anatomy) -> "Masks":
+    def _mask(self, anatomy: Anatomy) -> Masks:
         return attention_mask(anatomy, self.ancestors()[None, None], self.depths[None], self.depths[None])
-
-
-Masks = Tensor | dict[str, Tensor]
-"""A mask, or one a layer type where a window slides."""
 
 
 def packed_mask(
@@ -111,10 +110,10 @@ def packed_mask(
     return _blockwise(mask) if skips_what_is_hidden(anatomy) else mask
 
 
-def _blockwise(mask: Masks, **options: int) -> Masks:
+def _blockwise(mask: Masks, call: int = CALL) -> Masks:
     if isinstance(mask, dict):
-        return {name: in_blocks(one, **options) for name, one in mask.items()}
-    return in_blocks(mask, **options)
+        return {name: in_blocks(one, call) for name, one in mask.items()}
+    return in_blocks(mask, call)
 
 
 def attention_mask(
@@ -151,7 +150,12 @@ def _additive(allowed: Tensor, anatomy: Anatomy) -> Tensor:
     return mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min)
 
 
-_PACKS: "weakref.WeakKeyDictionary[Anatomy, bool]" = weakref.WeakKeyDictionary()
+class _Trial(NamedTuple):
+    reads_branches: bool
+    goes_by_blocks: bool
+
+
+_TRIALS: "weakref.WeakKeyDictionary[Anatomy, _Trial]" = weakref.WeakKeyDictionary()
 
 
 def packs(anatomy: Anatomy) -> bool:
@@ -162,49 +166,50 @@ def packs(anatomy: Anatomy) -> bool:
     Raises:
         torch.OutOfMemoryError: memory does not hold the trial (a CPU raises a plain RuntimeError).
     """
-    if anatomy not in _PACKS:
-        _PACKS[anatomy] = _reads_branches(anatomy)
-    return _PACKS[anatomy]
+    return _tried(anatomy).reads_branches
+
+
+def skips_what_is_hidden(anatomy: Anatomy) -> bool:
+    """Whether attention costs the model no more than the pairs that a mask shows (`models.blockwise`); tried out with `packs`.
+
+    So it is on a CPU where every layer's attention is PyTorch's own, without dropout in training.
+    """
+    return _tried(anatomy).goes_by_blocks
+
+
+def _tried(anatomy: Anatomy) -> _Trial:
+    """Both at once: whoever asks the second may have hooks set by then that a trial would meet."""
+    if anatomy not in _TRIALS:
+        reads = _reads_branches(anatomy)
+        _TRIALS[anatomy] = _Trial(reads, reads and anatomy.device.type == "cpu" and _goes_by_blocks(anatomy))
+    return _TRIALS[anatomy]
 
 
 def _reads_branches(anatomy: Anatomy) -> bool:
     try:
-        return _as_apart(anatomy, _TRIAL._mask(anatomy))
+        return _as_apart(anatomy, _EXAMPLE._mask(anatomy))
     except Exception as error:  # whatever a modelling file trips over when it meets a mask it does not know
         if out_of_memory(error):
             raise
         return False
 
 
-_TRIAL = TokenTree.of([[2, 3, 4, 5], [2, 3, 6], [1, 2]])
+_EXAMPLE = TokenTree.of([[2, 3, 4, 5], [2, 3, 6], [1, 2]])
 
 
 @torch.no_grad()
 def _as_apart(anatomy: Anatomy, mask: Masks) -> bool:
     """Whether the trial's packed row says what its sequences say apart."""
     with evaluating(anatomy.causal_lm):
-        rows = [_TRIAL.tokens[list(path)].tolist() for path in _TRIAL.paths]
+        rows = [_EXAMPLE.tokens[list(path)].tolist() for path in _EXAMPLE.paths]
         apart = [anatomy.backbone(**TokenTree.of([row]).model_inputs(anatomy))[0][0] for row in rows]
-        packed = anatomy.backbone(**_TRIAL._packed(anatomy, mask))[0][0]
+        packed = anatomy.backbone(**_EXAMPLE._packed(anatomy, mask))[0][0]
     allowed = tolerance(anatomy.dtype) * max(float(one.abs().max()) for one in apart)
-    return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(_TRIAL.paths, apart, strict=True))
-
-
-_SKIPS: "weakref.WeakKeyDictionary[Anatomy, bool]" = weakref.WeakKeyDictionary()
-
-
-def skips_what_is_hidden(anatomy: Anatomy) -> bool:
-    """Whether attention costs the model no more than the pairs that a mask shows (`models.blockwise`); tried out once a model.
-
-    So it is on a CPU where every layer's attention is PyTorch's own, without dropout in training.
-    """
-    if anatomy not in _SKIPS:
-        _SKIPS[anatomy] = packs(anatomy) and anatomy.device.type == "cpu" and _goes_by_blocks(anatomy)
-    return _SKIPS[anatomy]
+    return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(_EXAMPLE.paths, apart, strict=True))
 
 
 def _goes_by_blocks(anatomy: Anatomy) -> bool:
-    mask = _blockwise(_TRIAL._mask(anatomy), call=0)
+    mask = _blockwise(_EXAMPLE._mask(anatomy), call=0)
     masks = list(mask.values()) if isinstance(mask, dict) else [mask]
     if not any(isinstance(one, BlockwiseMask) for one in masks) or not _as_apart(anatomy, mask):
         return False
@@ -213,7 +218,7 @@ def _goes_by_blocks(anatomy: Anatomy) -> bool:
     try:
         anatomy.causal_lm.train()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            anatomy.backbone(**_TRIAL._packed(anatomy, mask))
+            anatomy.backbone(**_EXAMPLE._packed(anatomy, mask))
     finally:
         for module, training in modes.items():
             module.training = training

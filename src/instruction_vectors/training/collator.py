@@ -55,7 +55,7 @@ class TreeCollator:
 
     def __post_init__(self) -> None:
         # Tried out now: later the weights may lie with several processes, or this in a worker of a data loader.
-        skips_what_is_hidden(anatomy_of(self.model))
+        packs(anatomy_of(self.model))
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch with the fields `Targets.of` reads."""
