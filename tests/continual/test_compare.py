@@ -114,6 +114,39 @@ def test_the_recommended_way_is_what_guidance_is_judged_by_where_it_was_run():
     assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == {"iv": 0.5}
 
 
+def test_every_method_and_guide_found_is_an_arm_called_by_both_unless_it_has_a_name_of_its_own():
+    kept = {
+        ("sequential", "random"): "random_vector",
+        ("averaging", "none"): "model_averaging",
+        ("anchors", "iv"): "anchors_guided_throughout",
+        ("inclora", "none"): "inclora",
+        ("replay", "iv"): "replay + iv",
+        ("sequential", "tomorrow"): "sequential + tomorrow",  # neither method nor guide need be known here
+        ("tomorrow", "none"): "tomorrow",
+        ("tomorrow", "iv"): "tomorrow + iv",
+    }
+    hits = {way: 20 + number for number, way in enumerate(kept)}
+    arms = [result(0, (36, end), (30, 20), method=method, guide=guide) for (method, guide), end in hits.items()]
+    plain, guided = result(0, (36, 12), (30, 20)), result(0, (36, 30), (28, 20), guide="iv")
+    found = headline([*reversed(arms), guided, plain])
+    want = {kept[way]: (end - 12) / 24 for way, end in hits.items()}
+    own = found["func"]["A"]["controls"]
+    assert {name: each["ip_recovered"] for name, each in own.items()} == pytest.approx(want)
+    assert list(own) == list(want)  # in one order, whatever that of the cells
+    assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == pytest.approx(want | {"iv": 18 / 24})
+
+
+def test_other_settings_of_a_method_are_another_arm():
+    plain, one, other = (
+        result(0, (36, end), (30, 20), method=method) for end, method in ((12, "sequential"), (24, "ewc"), (36, "ewc"))
+    )
+    other["cell"]["method_settings"] = {"ewc": {"strength": 400.0}}
+    assert {name: each["ip_recovered"] for name, each in headline([plain, one, other])["controls"].items()} == {
+        "ewc": 0.5,
+        "ewc strength=400": 1.0,
+    }
+
+
 def test_sequences_are_pooled_only_with_themselves():
     plain = [result(0, (36, 12), (30, 20), sequence=name) for name in "AB"]
     other = [result(0, (36, hits), (30, 20), sequence=name) for name, hits in (("B", 12), ("A", 36))]

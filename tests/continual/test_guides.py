@@ -1,11 +1,18 @@
 """Guides: which vector, and how."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import tiny
 import tiny_training as kit
+import tiny_world
 import torch
 
-from instruction_vectors.continual.guides import GUIDES, guide_named
+from instruction_vectors.continual import guides as folder_of_guides
+from instruction_vectors.continual.course import Course
+from instruction_vectors.continual.guides import guide_named, guides
+from instruction_vectors.continual.runner import Runner
 from instruction_vectors.errors import IVError
 from instruction_vectors.training.config import IVGuidanceConfig
 
@@ -40,6 +47,8 @@ def test_schedule_only_has_no_kl_term(vectors):
 def test_the_other_task_is_the_next_one_around_the_sequence(vectors):
     other = guide_named("other_task")
     assert [other(name, vectors, CONFIG)[0] for name in "abc"] == [vectors["b"], vectors["c"], vectors["a"]]
+    with pytest.raises(IVError, match="'other_task' needs a sequence of at least two tasks"):
+        other("a", {"a": vectors["a"]}, CONFIG)
 
 
 def test_random_has_the_same_norm_on_every_head_and_is_drawn_a_task(vectors):
@@ -69,6 +78,42 @@ def test_fvg_has_its_papers_weights_and_steers_the_previous_model_only(vectors):
     assert (config.kl_weight, config.consistency_weight) == (0.08, 1.0)
 
 
+@pytest.mark.parametrize(("name", "same"), [("anchors_iv", "iv"), ("anchors_kl", "plain_kl")])
+def test_guides_of_anchors_are_the_same_on_anchors_alone(vectors, name, same):
+    assert guide_named(name)("b", vectors, CONFIG) == guide_named(same)("b", vectors, CONFIG)
+    assert guide_named(name).anchors_only
+    assert not guide_named(same).anchors_only
+
+
 def test_an_unknown_guide_is_refused():
-    with pytest.raises(IVError, match=f"there are {', '.join(GUIDES)}"):
+    with pytest.raises(IVError, match="unknown guide 'magic'; there are anchors_iv, anchors_kl, fvg, iv, lwf, mean, none, "):
         guide_named("magic")
+
+
+def test_a_guide_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "guides").mkdir()
+    (tmp_path / "guides" / "doubled.py").write_text(
+        "from instruction_vectors.continual.guide import Guide\n\n\n"
+        "class Doubled(Guide):\n"
+        "    name = 'doubled'\n"
+        "    source = 'a test'\n\n"
+        "    def vector(self, task, vectors):\n"
+        "        return vectors[task] * 2\n"
+    )
+    monkeypatch.setattr(folder_of_guides, "__path__", [*folder_of_guides.__path__, str(tmp_path / "guides")])
+    given = []
+    train = Course.train
+    monkeypatch.setattr(Course, "train", lambda self, *a, **k: given.append(k) or train(self, *a, **k))
+    guides.cache_clear()
+    try:
+        assert guide_named("doubled").source == "a test"
+        model = tiny_world.save(tmp_path / "model")
+        for guide in ("iv", "doubled"):
+            Runner(tmp_path).run(tiny_world.cell(model, guide=guide, sequence=tiny_world.TASKS[0]))
+        own, doubled = given
+        torch.testing.assert_close(doubled["vector"].values, 2 * own["vector"].values)
+        assert doubled["guidance"] == own["guidance"]
+    finally:
+        monkeypatch.undo()
+        guides.cache_clear()
+        sys.modules.pop("instruction_vectors.continual.guides.doubled", None)

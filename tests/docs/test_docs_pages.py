@@ -21,6 +21,7 @@ from tiny_training import distinct_rows
 
 import instruction_vectors
 from instruction_vectors import InstructionVector
+from instruction_vectors.continual.guides import guides
 from instruction_vectors.continual.methods import methods
 from instruction_vectors.continual.stage import StageConfig, train_stage
 from instruction_vectors.evaluation.multiple_choice import LAYOUTS
@@ -77,12 +78,13 @@ def test_the_page_on_data_folders_has_every_sequence_key_and_general_set(docs):
     ]
 
 
-def test_every_method_has_a_row_in_reproducibility_with_its_source(docs):
-    text = (docs / "reproducibility.md").read_text(encoding="utf-8")
-    for name, method in methods().items():
+@pytest.mark.parametrize(("section", "found"), [("Methods of continual fine-tuning", methods), ("Guides", guides)])
+def test_every_method_and_guide_has_a_row_in_reproducibility_with_its_source(docs, section, found):
+    text = (docs / "reproducibility.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    for name, each in found().items():
         row = next((line for line in text.splitlines() if line.startswith(f"| `{name}` |")), None)
         assert row, f"{name} needs a row"
-        numbers = re.findall(r"\d{4}\.\d{5}", method.source)
+        numbers = re.findall(r"\d{4}\.\d{5}", each.source)
         assert all(number in row for number in numbers)
 
 

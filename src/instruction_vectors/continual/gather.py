@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from instruction_vectors.continual.headline import headline
+from instruction_vectors.continual.headline import headline, way
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 
@@ -29,7 +29,8 @@ def finished(out: Path) -> list[dict[str, Any]]:
 
 def _entry(result: dict[str, Any]) -> dict[str, Any]:
     cell, forms = result["cell"], result["forms"]
-    entry = {name: cell[name] for name in ("benchmark", "sequence", "method", "guide", "seed", "train_rows")}
+    entry = {name: cell[name] for name in ("benchmark", "sequence", "seed", "train_rows")}
+    entry["method"], entry["guide"] = way(result)
     entry |= {name: cell["stage"][name] for name in ("learning_rate", "epochs")}
     entry |= {name: _value(result[name]) for name in ("ap", "fp", "forget")}
     entry["cut"] = sum(sum(counts.values()) for counts in result.get("cut", {}).values())

@@ -13,33 +13,26 @@ Rate = tuple[float, int]
 GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequential", "iv"))
 """Methods and guides that guidance is judged by, the recommended one first: the next where that has no finished cells."""
 
-CONTROLS: Mapping[str, tuple[str, str]] = {
-    "iv": ("sequential", "iv"),
-    "plain_kl": ("sequential", "plain_kl"),
-    "schedule_only": ("sequential", "schedule_only"),
-    "random_vector": ("sequential", "random"),
-    "other_task_vector": ("sequential", "other_task"),
-    "mean_vector": ("sequential", "mean"),
-    "lwf": ("sequential", "lwf"),
-    "fvg": ("sequential", "fvg"),
-    "model_averaging": ("averaging", "none"),
-    "frozen_bottom": ("frozen_bottom", "none"),
-    "osf": ("osf", "none"),
-    "replay": ("replay", "none"),
-    "inscl": ("inscl", "none"),
-    "mix_in": ("mix_in", "none"),
-    "olora": ("olora", "none"),
-    "ewc": ("ewc", "none"),
-    "anchors": ("anchors", "none"),
-    "anchors_guided_throughout": ("anchors", "iv"),
-    "anchors_iv": ("anchors", "anchors_iv"),
-    "anchors_kl": ("anchors", "anchors_kl"),
-    "steered_anchors": ("steered_anchors", "none"),
-    "steered_anchors_iv": ("steered_anchors", "anchors_iv"),
-    "zero_shot_anchors": ("zero_shot_anchors", "none"),
-    "zero_shot_anchors_kl": ("zero_shot_anchors", "anchors_kl"),
+PLAIN = ("sequential", "none")
+"""What every other method and guide is an arm against."""
+
+NAMES: Mapping[tuple[str, str], str] = {
+    ("sequential", "iv"): "iv",
+    ("sequential", "plain_kl"): "plain_kl",
+    ("sequential", "schedule_only"): "schedule_only",
+    ("sequential", "random"): "random_vector",
+    ("sequential", "other_task"): "other_task_vector",
+    ("sequential", "mean"): "mean_vector",
+    ("sequential", "lwf"): "lwf",
+    ("sequential", "fvg"): "fvg",
+    ("averaging", "none"): "model_averaging",
+    ("anchors", "iv"): "anchors_guided_throughout",
+    ("anchors", "anchors_iv"): "anchors_iv",
+    ("anchors", "anchors_kl"): "anchors_kl",
+    ("steered_anchors", "anchors_iv"): "steered_anchors_iv",
+    ("zero_shot_anchors", "anchors_kl"): "zero_shot_anchors_kl",
 }
-"""Method and guide of each arm that guidance has to beat; `lower_lr` besides, plain training at a lower learning rate."""
+"""Arms with a name of their own, by method and guide, in the order of tables; any other is called by its method and guide."""
 
 
 def headline(results: Sequence[Result]) -> dict[str, Any]:
@@ -51,8 +44,9 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
     Returns:
         For each benchmark its sequences, each with what `compare` gives for guided training (`GUIDED`: `method` and `guide` say
         which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each
-        other arm of `CONTROLS`; under `controls` at the top those of all sequences together. What has no finished cells is
-        left out; an arm is compared on the seeds that it and plain training share.
+        other arm found, by `arm_name`, and for `lower_lr`, plain training at a lower learning rate; under `controls` at the top
+        those of all sequences together. What has no finished cells is left out; an arm is compared on the seeds that it and
+        plain training share.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -65,27 +59,35 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             best = best_rate(cells)
             if best is None:
                 continue
-            base, below = _arm(cells, "sequential", "none", best), _lower(cells, best)
+            base, below = _arm(cells, *PLAIN, best), _lower(cells, best)
             plain += base
             lower += below
             for method, guide in GUIDED:
                 if guided := _against(base, _arm(cells, method, guide, best)):
                     at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
-                    others = {
-                        name: found
-                        for name, found in _controls(base, cells, below).items()
-                        if CONTROLS.get(name) != (method, guide)
-                    }
+                    others = _controls(base, cells, below)
+                    del others[arm_name(method, guide)]
                     out.setdefault(benchmark, {})[sequence] = guided | at | {"controls": others}
                     break
     return out | {"controls": _controls(plain, results, lower)}
 
 
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
-    """What each control keeps and costs against plain training, where it has finished cells."""
-    arms = {name: _at_rates_of(plain, results, *arm) for name, arm in CONTROLS.items()} | {"lower_lr": lower}
+    """What each arm keeps and costs against plain training, where it has finished cells."""
+    arms = {arm_name(*arm): _at_rates_of(plain, results, *arm) for arm in _arms(results)} | {"lower_lr": lower}
     controls = {name: _against(plain, arm) for name, arm in arms.items()}
     return _corrected({name: found for name, found in controls.items() if found})
+
+
+def arm_name(method: str, guide: str) -> str:
+    """What an arm is called: its own name if it has one in `NAMES`, else its method, and its guide if it has one."""
+    return NAMES.get((method, guide), method if guide == "none" else f"{method} + {guide}")
+
+
+def _arms(results: Iterable[Result]) -> list[tuple[str, str]]:
+    """Method and guide of everything found but plain training: those with a name of their own, then the others."""
+    found = {way(result) for result in results} - {PLAIN}
+    return [*(arm for arm in NAMES if arm in found), *sorted(found - NAMES.keys(), key=lambda arm: arm_name(*arm))]
 
 
 def _corrected(controls: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -99,14 +101,16 @@ def best_rate(cells: Iterable[Result]) -> Rate | None:
     """Learning rate and epochs at which plain sequential training has the highest mean AP; None without such a cell."""
     scores: dict[Rate, list[float]] = defaultdict(list)
     for result in cells:
-        if way(result) == ("sequential", "none"):
+        if way(result) == PLAIN:
             scores[rate(result)].append(result["ap"]["mean"])
     return max(scores, key=lambda at: sum(scores[at]) / len(scores[at]), default=None)
 
 
 def way(result: Result) -> tuple[str, str]:
-    """Method and guide."""
-    return result["cell"]["method"], result["cell"]["guide"]
+    """Method, with the settings that are not its own (`ewc strength=400`), and guide."""
+    cell = result["cell"]
+    given = cell.get("method_settings", {}).get(cell["method"], {})
+    return " ".join([cell["method"], *(f"{name}={value:g}" for name, value in given.items())]), cell["guide"]
 
 
 def rate(result: Result) -> Rate:
@@ -125,8 +129,8 @@ def _at_rates_of(plain: Sequence[Result], results: Iterable[Result], method: str
 
 def _lower(cells: Sequence[Result], best: Rate) -> list[Result]:
     """Plain training at the highest learning rate below the best one, for as many epochs."""
-    below = [rate(r)[0] for r in cells if way(r) == ("sequential", "none") and rate(r)[1] == best[1] and rate(r)[0] < best[0]]
-    return _arm(cells, "sequential", "none", (max(below), best[1])) if below else []
+    below = [rate(r)[0] for r in cells if way(r) == PLAIN and rate(r)[1] == best[1] and rate(r)[0] < best[0]]
+    return _arm(cells, *PLAIN, (max(below), best[1])) if below else []
 
 
 def _against(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any] | None:
