@@ -134,13 +134,29 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_NAMED = 8
+"""More names than that do not help whoever reads the complaint."""
+
+
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Refuse a folder whose `config.json`, if it has one, holds other settings.
 
     Raises:
-        DataError: it does; the message names those that differ.
+        DataError: it does, and the message names those that differ (`stage.rank`); or the file holds no settings.
     """
     path, given = folder / "config.json", json.loads(json.dumps(settings))
     before = read_json(path) if path.exists() else given
-    if changed := sorted(key for key in before.keys() | given.keys() if before.get(key) != given.get(key)):
-        raise DataError(f"{folder} holds a run with other settings ({', '.join(changed)}); choose another folder, or delete it")
+    if not isinstance(before, dict):
+        raise DataError(f"{path}: expected settings by name, got {type(before).__name__}")
+    # Outer ones first: where one of them differs, digests of data within often do on its account.
+    if changed := sorted(_changed(before, given), key=lambda name: (name.count("."), name)):
+        named = ", ".join(changed[:_NAMED]) + (f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else "")
+        raise DataError(f"{folder} holds a run with other settings ({named}); choose another folder, or delete it")
+
+
+def _changed(before: Any, given: Any, name: str = "") -> Iterator[str]:
+    if not isinstance(before, dict) or not isinstance(given, dict):
+        yield from [name] if before != given else []
+        return
+    for key in before.keys() | given.keys():
+        yield from _changed(before.get(key), given.get(key), f"{name}.{key}" if name else key)

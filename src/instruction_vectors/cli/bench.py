@@ -54,7 +54,7 @@ from instruction_vectors.cli.screen import quiet
     "--bisect",
     "bisected",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Which task of this result.json's sequence broke what.",
+    help="Which task of this result.json, or checkpoint of this diagnosis.json, broke what.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.pass_context
@@ -109,7 +109,9 @@ def bench(
         if not cells:
             raise click.BadParameter(f"no cell {only!r}; --list-cells names them", param_hint="--cell")
     if watch:
-        grids.watch(cells, out) if not as_json else _print_standing(cells, out)
+        from instruction_vectors.continual import watching
+
+        watching.watch(cells, out) if not as_json else _print_paces(cells, out)
         return
     if on_ray or ray_address:
         from instruction_vectors.continual.ray_grid import run_on_ray
@@ -143,20 +145,25 @@ def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _print_standing(cells: Any, out: Path) -> None:
-    from instruction_vectors.continual.grid import standing
+def _print_paces(cells: Any, out: Path) -> None:
+    from instruction_vectors.continual.pace import paces, seconds_left
 
-    found = [standing(cell, out) for cell in cells]
-    click.echo(json.dumps([{"cell": s.cell.name, "state": s.state, "steps": s.steps, "seconds": s.seconds} for s in found]))
+    found = paces(cells, out)
+    click.echo(json.dumps([{**_numbers(pace), "seconds_left": seconds_left(pace, found)} for pace in found]))
+
+
+def _numbers(pace: Any) -> dict[str, Any]:
+    done = pace.standing
+    reached = {"cell": done.cell.name, "state": done.state, "steps": done.steps, "steps_in_all": pace.steps}
+    return reached | {"steps_a_minute": pace.a_minute, "seconds": done.seconds}
 
 
 def _bisect(path: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from instruction_vectors.continual.bisect import bisect
-    from instruction_vectors.files import read_json
+    from instruction_vectors.continual.bisect import read_breaks
 
-    breaks = bisect(read_json(path))
+    breaks = read_breaks(path)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in breaks]))
         return
