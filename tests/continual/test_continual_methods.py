@@ -1,33 +1,51 @@
 """Each method does what it claims, on a tiny model, and goes on from its folder as if never stopped."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+import tiny_training
+import tiny_world
 import torch
 from peft.tuners.lora import LoraLayer
 from tiny_training import distinct_rows, row
 
+from instruction_vectors.continual.cell import Cell, grid
 from instruction_vectors.continual.course import Course
+from instruction_vectors.continual.guides import guide_named
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.method import Method
 from instruction_vectors.continual.methods import method_named, methods
+from instruction_vectors.continual.methods.corda import least_used
 from instruction_vectors.continual.methods.ewc import EWC
 from instruction_vectors.continual.methods.inscl import shares, wasserstein
-from instruction_vectors.continual.stage import StageConfig, train_stage
-from instruction_vectors.errors import IVError
+from instruction_vectors.continual.runner import Runner
+from instruction_vectors.continual.stage import StageConfig, StageTrainer, train_stage
+from instruction_vectors.errors import IVError, TrainingError
 from instruction_vectors.training.collator import TreeCollator
+from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.objectives import language_model_loss
+from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.targets import Targets, model_inputs
+from instruction_vectors.training.views import original
 
 STAGE = StageConfig(epochs=1, learning_rate=1e-2, batch_size=4, rank=2, lora_alpha=4)
 FIRST, SECOND = distinct_rows(), [row([1, 5 + i, 11, 6], [25 - i, 12]) for i in range(8)]
+GENERAL = [row([2, 3 + i, 4 + i % 3], [5]) for i in range(20)]
 
 
 def base() -> Any:
     return tiny.model("llama", dtype=torch.float32)
+
+
+def made(name: str, stage: StageConfig = STAGE, **settings: float) -> Method:
+    method = method_named(name)(stage, settings)
+    method.instructions, method.anchors = GENERAL, GENERAL[:4]
+    return method
 
 
 def train(method: Method, number: int, rows: Sequence[Any], folder: Path) -> None:
@@ -36,7 +54,7 @@ def train(method: Method, number: int, rows: Sequence[Any], folder: Path) -> Non
 
 
 def trained(name: str, folder: Path) -> Method:
-    method = method_named(name)(STAGE)
+    method = made(name)
     method.attach(base())
     train(method, 1, FIRST, folder)
     train(method, 2, SECOND, folder)
@@ -54,14 +72,14 @@ def test_a_method_learns_goes_on_from_its_folder_and_leaves_the_base_as_it_was(n
     whole = trained(name, tmp_path)
     assert not torch.allclose(logits(whole.model), untouched, atol=1e-4)
 
-    first = method_named(name)(STAGE)
+    first = made(name)
     model = base()
     first.attach(model)
     train(first, 1, FIRST, tmp_path)
     first.save(tmp_path / "state")
     first.detach()
     assert torch.equal(logits(model), untouched)
-    second = method_named(name)(STAGE)
+    second = made(name)
     second.restore(model, tmp_path / "state")
     train(second, 2, SECOND, tmp_path)
     assert torch.equal(logits(second.model), logits(whole.model))
@@ -102,14 +120,93 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_example_by_exam
     assert not torch.allclose(method.fisher[name], torch.autograd.grad(pooled, parameter)[0] ** 2, rtol=0.1)
 
 
-def test_olora_pulls_the_new_subspace_away_from_the_old_one(tmp_path: Path) -> None:
-    def overlap(method: Any) -> float:
-        layers = [m.lora_A for m in method.model.modules() if isinstance(m, LoraLayer)]
-        return float(sum((a["default"].weight @ a["task2"].weight.T).abs().sum() for a in layers))
+def guided(folder: Path, name: str, stop_after: int | None = None) -> list[Any]:
+    """Two tasks, each under its vector: the loss on its rows before and after, and where training ended."""
+    base_model, found = base(), []
+    vectors = {task: tiny_training.vector(base_model, seed) for seed, task in enumerate(("first", "second"))}
+    method = made(name)
+    with Ledger(folder, {}) as ledger, Course(ledger, name, base_model, method) as course:
+        for number, (task, rows) in enumerate((("first", FIRST), ("second", SECOND)), start=1):
+            vector, guidance = guide_named("iv")(task, vectors, IVGuidanceConfig())
+            before = course.measure(f"before {task}", lambda model, rows=rows: loss_on(model, rows))
+            course.train(task, rows, vector=vector, guidance=guidance)
+            found.append(
+                (before, *course.measure("after", lambda model, rows=rows: [loss_on(model, rows), logits(model).tolist()]))
+            )
+            if number == stop_after:
+                break
+    return found
 
-    free, orthogonal = trained("inclora", tmp_path), trained("olora", tmp_path)
-    assert overlap(orthogonal) < 0.7 * overlap(free)
-    torch.testing.assert_close(orthogonal.penalty().item(), 0.5 * overlap(orthogonal), rtol=1e-4, atol=0)
+
+def loss_on(model: Any, rows: Sequence[Mapping[str, Any]]) -> float:
+    batch = TreeCollator(model)(rows)
+    targets = Targets.of(batch)
+    with torch.no_grad():
+        said = model(**model_inputs(batch)).logits[targets.places][targets.rows]
+    return float(language_model_loss(said, targets.tokens, len(targets.tokens)))
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_a_method_learns_under_guidance_and_goes_on_to_the_same_bytes(name: str, tmp_path: Path) -> None:
+    whole = guided(tmp_path / "whole", name)
+    assert all(after < before for before, after, _ in whole)
+    guided(tmp_path / "parts", name, stop_after=1)
+    assert guided(tmp_path / "parts", name) == whole
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_the_teacher_of_a_method_is_the_original_model_before_and_after_it_has_trained(name: str, tmp_path: Path) -> None:
+    method, untouched = made(name), base()
+    method.attach(base())
+    vector = tiny_training.vector(untouched)
+    batch = TreeCollator(untouched)(FIRST)
+    targets = Targets.of(batch)
+    with torch.no_grad(), vector.applied(untouched, positions=targets.starts[""]):
+        expected = untouched(**model_inputs(batch)).logits[targets.places][targets.answers]
+
+    def parts_and_teacher() -> tuple[dict[str, float], torch.Tensor]:
+        options = {"per_device_train_batch_size": len(FIRST)}
+        trainer = packed_trainer(StageTrainer, method.model, FIRST, tmp_path, seed=0, options=options, vector=vector)
+        with torch.no_grad():
+            trainer.compute_loss(method.model, batch)
+        return trainer.last_parts, trainer.teacher.logits(batch, targets, targets.answers)
+
+    parts, said = parts_and_teacher()
+    assert parts["scale"] == 1
+    assert parts["kl"] == pytest.approx(0, abs=1e-6)  # student and teacher: the original under the vector, whatever lies over it
+    torch.testing.assert_close(said, expected, rtol=1e-4, atol=1e-4)
+    train(method, 1, FIRST, tmp_path)
+    parts, said = parts_and_teacher()
+    assert parts["kl"] > 1e-5
+    torch.testing.assert_close(said, expected, rtol=1e-4, atol=1e-4)
+    with original(method.model):
+        assert torch.equal(logits(method.model), logits(untouched))
+
+
+def test_olora_learns_in_a_subspace_orthogonal_to_the_old_one_and_inclora_does_not(tmp_path: Path) -> None:
+    def second_task(name: str) -> Any:
+        method = made(name)
+        method.attach(base())
+        train(method, 1, FIRST, tmp_path)
+        method.stage = replace(STAGE, epochs=60)
+        train(method, 2, SECOND, tmp_path)
+        return method
+
+    def layers(method: Any) -> list[Any]:
+        return [m.lora_A for m in method.model.modules() if isinstance(m, LoraLayer)]
+
+    def cosine(method: Any) -> float:
+        """Of the smallest angle between the old and the new subspace, over all layers: 0 where they are orthogonal."""
+        spans = [[torch.linalg.qr(a[each].weight.detach().T).Q for each in ("default", "task2")] for a in layers(method)]
+        return max(float(torch.linalg.matrix_norm(old.T @ new, 2)) for old, new in spans)
+
+    free, orthogonal = second_task("inclora"), second_task("olora")
+    assert cosine(orthogonal) < 0.01
+    assert cosine(free) > 0.3
+    overlap = sum((a["default"].weight @ a["task2"].weight.T).abs().sum() for a in layers(free))
+    free.strength = 0.5
+    torch.testing.assert_close(method_named("olora").penalty(free), 0.5 * overlap)
+    assert loss_on(orthogonal.model, SECOND) < 0.5 * loss_on(base(), SECOND)
 
 
 def test_inclora_trains_the_newest_adapter_alone(tmp_path: Path) -> None:
@@ -203,6 +300,68 @@ def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Pa
         assert (leading.T @ gradient).norm() < 1e-4 * gradient.norm()
 
 
+def test_corda_begins_at_the_original_with_what_general_instructions_use_least() -> None:
+    method = made("corda")
+    method.attach(base())
+    torch.testing.assert_close(logits(method.model), logits(base()), rtol=1e-4, atol=1e-4)
+    assert all(".default." in name for name in method.trainable())
+    name, untouched = "layers.1.self_attn.q_proj", base()
+    layer = next(m for n, m in method.model.named_modules() if n.endswith(name))
+    inputs: list[torch.Tensor] = []
+    untouched.model.get_submodule(name).register_forward_pre_hook(lambda module, args: inputs.append(args[0][0]))
+    with torch.no_grad():
+        for each in GENERAL:
+            untouched(input_ids=torch.tensor([each["input_ids"][:-1]]))
+    seen = torch.cat(inputs).double()
+    moment = seen.T @ seen / len(seen)
+    moment += 0.01 * moment.diagonal().mean() * torch.eye(len(moment))
+    weight = layer.get_base_layer().weight.double()
+    values = torch.linalg.svdvals(weight @ moment)
+    start = layer.get_delta_weight("default").double()
+    torch.testing.assert_close(torch.linalg.matrix_norm(start @ moment), values[-2:].norm(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(torch.linalg.svdvals((weight - start) @ moment)[:-2], values[:-2], rtol=1e-3, atol=0)
+    torch.testing.assert_close(layer.get_delta_weight("start"), -layer.get_delta_weight("default"))
+    plain = made("corda")
+    plain.instructions = ()
+    with pytest.raises(TrainingError, match="needs general instructions"):
+        plain.attach(base())
+
+
+def test_the_least_used_part_of_a_weight_by_hand() -> None:
+    weight, moment = torch.diag(torch.tensor([3.0, 2.0, 1.0])), torch.diag(torch.tensor([0.1, 1.0, 1.0])).double()
+    up, down = least_used(weight, moment, 1)  # 3 weighs 0.3 where it is read a tenth as much
+    torch.testing.assert_close(up @ down, torch.diag(torch.tensor([3.0, 0.0, 0.0])).double())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_full_trains_every_weight_and_gives_the_original_back(tied: bool, tmp_path: Path) -> None:
+    model = tiny.model("llama", dtype=torch.float32, tie_word_embeddings=tied)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    method = made("full")
+    method.attach(model)
+    assert sum(weight.numel() for weight in method.trainable().values()) == sum(weight.numel() for weight in before.values())
+    train(method, 1, FIRST, tmp_path)
+    said = logits(method.model)
+    weights = {
+        n.replace(".ln_tuning_layers.default", "").removeprefix("base_model.model."): p for n, p in method.trainable().items()
+    }
+    assert weights.keys() == before.keys()
+    assert all((weights[name] - before[name]).abs().max() > 1e-3 for name in before)
+    method.save(tmp_path / "state")
+    method.detach()
+    assert {name: weight.shape for name, weight in model.named_parameters()} == {n: w.shape for n, w in before.items()}
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    again = made("full")
+    again.restore(model, tmp_path / "state")
+    assert torch.equal(logits(again.model), said)
+    assert again.trainable().keys() == method.trainable().keys()
+
+
+def test_full_refuses_weights_that_round_small_steps_away() -> None:
+    with pytest.raises(TrainingError, match=r"torch\.bfloat16: take float32"):
+        made("full").attach(tiny.model("llama", dtype=torch.bfloat16))
+
+
 def test_averaging_measures_exactly_the_weighted_mean_of_the_weights(tmp_path: Path) -> None:
     method = trained("averaging", tmp_path)
     target = "layers.0.self_attn.q_proj"
@@ -221,6 +380,81 @@ def test_frozen_bottom_leaves_the_lower_half_alone(tmp_path: Path) -> None:
     method = trained("frozen_bottom", tmp_path)
     layers = {int(n.split(".layers.")[1].split(".")[0]) for n in method.trainable()}
     assert layers == set(range(round(tiny.LAYERS / 2), tiny.LAYERS))
+
+
+def test_a_share_that_freezes_every_layer_is_refused() -> None:
+    with pytest.raises(TrainingError, match="freezes all 3 layers"):
+        made("frozen_bottom", share=0.9).attach(base())
+
+
+def cell(**settings: Any) -> Cell:
+    return Cell("shipped", "sentiment-word", **settings)
+
+
+def test_settings_of_a_method_are_those_it_names_and_reach_it() -> None:
+    assert made("ewc").chosen() == {"strength": 4000.0, "examples": 64}
+    assert made("ewc", strength="4e2").chosen() == {"strength": 400.0, "examples": 64}  # as YAML reads it
+    assert made("inscl").chosen() == {"memory": 50, "embedded": 32}
+    assert made("sequential").chosen() == {}
+    replay = made("replay", memory=3)
+    replay.attach(base())
+    replay.end(1, FIRST)
+    assert len(replay.begin(2, SECOND)) == len(SECOND) + 3
+    for name, method in methods().items():
+        assert made(name, **{each: getattr(method, each) for each in method.settings}).chosen() == made(name).chosen()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ewc": {"lambda": 1}}, "unknown settings under method_settings.ewc: lambda; there are strength, examples"),
+        ({"sequential": {"memory": 1}}, "method 'sequential' has no settings"),
+        ({"oops": {"memory": 1}}, "unknown method 'oops'"),
+        ({"ewc": {"examples": 1.5}}, "method_settings.ewc.examples: expected int, got 1.5"),
+        ({"ewc": {"strength": 0}}, "method_settings.ewc.strength must be a number above 0, got 0"),
+        ({"ewc": {"strength": float("nan")}}, "must be a number above 0, got nan"),
+        ({"ewc": 4}, "method_settings.ewc: expected settings by name, got 4"),
+        ({"memory": 4}, "unknown method 'memory'"),
+        ([1], "method_settings: expected settings by method"),
+    ],
+)
+def test_other_settings_of_a_method_are_refused(given: Any, message: str) -> None:
+    with pytest.raises(IVError, match=message):
+        Cell.of({"benchmark": "shipped", "sequence": "a", "method": "ewc", "method_settings": given})
+
+
+def test_cells_with_other_settings_have_other_names_and_those_left_as_they_are_the_old_ones() -> None:
+    plain = cell(method="ewc")
+    names = {cell(method="ewc", method_settings={"ewc": {"strength": value}}).name for value in (400, 400.00001, 40)}
+    assert len(names | {plain.name}) == 4
+    assert "shipped-sentiment-word/ewc-strength400-lr0.001-e2-s0" in names
+    for same in ({}, {"ewc": {}}, {"ewc": {"strength": 4000}}, {"replay": {"memory": 3}}):
+        other = cell(method="ewc", method_settings=same)
+        assert (other.name, other.resolved()) == (plain.name, plain.resolved())
+    # What was written before there were settings is still that cell.
+    assert "method_settings" not in plain.resolved()
+    assert Cell.of(plain.resolved()) == plain
+
+
+def test_a_cell_runs_with_its_settings_writes_them_and_shares_what_plain_cells_share(tmp_path: Path) -> None:
+    model = tiny_world.save(tmp_path / "model")
+    given = tiny_world.cell(model, method="replay", method_settings={"replay": {"memory": 2}})
+    for each, memory in ((given, 2), (replace(given, method_settings={}), 50)):
+        result = Runner(tmp_path).run(each)
+        assert result["method_settings"] == {"memory": memory}
+        assert Cell.of(result["cell"]) == each
+        steps = [json.loads(p.read_text()) for p in (Runner(tmp_path).folder(each) / "steps").glob("train_*.json")]
+        assert sorted(step["value"]["rows"] for step in steps) == [8, 8 + min(memory, 8)]
+    assert len(list((tmp_path / "shared").iterdir())) == 1
+
+
+def test_settings_by_method_stay_with_their_method_through_a_grid() -> None:
+    given = {"ewc": {"strength": 400}, "replay": {"memory": 3}}
+    ewc, replay, plain = grid(cell(method_settings=given), methods=["ewc", "replay", "sequential"])
+    assert ewc.resolved()["method_settings"] == {"ewc": {"strength": 400.0}}
+    assert Cell.of(ewc.resolved()).own_settings == {"strength": 400.0}
+    assert replay.own_settings == {"memory": 3}
+    assert "method_settings" not in plain.resolved()
 
 
 def test_an_unknown_method_is_named_with_those_there_are() -> None:

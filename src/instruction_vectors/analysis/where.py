@@ -81,8 +81,8 @@ def _changes(pair: Pair) -> Any:
     if isinstance(pair.tuned_model, PeftModel):
         for layer in pair.tuned_model.modules():
             if isinstance(layer, BaseTunerLayer) and hasattr(layer, "get_delta_weight"):
-                for name in layer.active_adapters:
-                    yield layer.get_delta_weight(name), layer.get_base_layer().weight
+                # Together: one may take off what another begins with.
+                yield sum(layer.get_delta_weight(name) for name in layer.active_adapters), layer.get_base_layer().weight
         return
     assert pair.base_model is not None
     start = dict(unwrap(pair.base_model).named_parameters())

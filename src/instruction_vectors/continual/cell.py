@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, Literal, get_args
 
-from instruction_vectors.continual.guides import ANCHORS_ONLY, guide_named
+from instruction_vectors.continual.guides import guide_named
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
@@ -42,6 +42,8 @@ class Cell:
         dtype: of its frozen weights, and so of what it computes; adapters train in float32.
         stage: how each task is trained on.
         guidance: how the guide guides.
+        method_settings: values in place of a method's own, by method (`{ewc: {strength: 400}}`); those of other methods than
+            the cell's concern other cells of its grid.
         train_rows: rows a task, as far as it has them.
         test_rows: rows a task of the score matrix.
         probes: shipped tasks that are not trained on (GP, IP, knowledge, instruction).
@@ -66,6 +68,7 @@ class Cell:
     dtype: DType = "float32"
     stage: StageConfig = field(default_factory=StageConfig)
     guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
+    method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     train_rows: int = 1000
     test_rows: int = 40
     probes: tuple[str, ...] = PROBES
@@ -83,9 +86,12 @@ class Cell:
     def __post_init__(self) -> None:
         # One seed for everything that is drawn.
         object.__setattr__(self, "stage", replace(self.stage, seed=self.seed))
-        method = method_named(self.method)
-        guide_named(self.guide)
-        if self.guide in ANCHORS_ONLY and not method.anchors_share:
+        method, guide = method_named(self.method), guide_named(self.guide)
+        if not isinstance(self.method_settings, Mapping):
+            raise IVError(f"method_settings: expected settings by method, got {self.method_settings!r}")
+        changed = {name: method_named(name).changed(given) for name, given in self.method_settings.items()}
+        object.__setattr__(self, "method_settings", {name: values for name, values in changed.items() if values})
+        if guide.anchors_only and not method.anchors_share:
             raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
         if self.dtype not in get_args(DType):
             raise IVError(f"dtype must be {' or '.join(get_args(DType))}, got {self.dtype!r}")
@@ -108,11 +114,24 @@ class Cell:
         """What its folder is called, unique in a grid."""
         way = self.method if self.guide == "none" else f"{self.method}+{self.guide}"
         stage = self.stage
-        return f"{self.benchmark}-{self.sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
+        # In full, so that no two values read alike.
+        own = "".join(f"-{name}{str(value).removesuffix('.0')}" for name, value in self.own_settings.items())
+        return f"{self.benchmark}-{self.sequence}/{way}{own}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        """What its method is given in place of its own values."""
+        return self.method_settings.get(self.method, {})
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting, written out; `Cell.of` reads it back."""
-        return asdict(self)
+        """Every setting it depends on, written out; `Cell.of` reads it back.
+
+        `method_settings` are those of its own method, and left out where it has its own values: so cells were written before
+        there were any.
+        """
+        written = asdict(self)
+        del written["method_settings"]
+        return written | ({"method_settings": {self.method: dict(self.own_settings)}} if self.own_settings else {})
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Cell":

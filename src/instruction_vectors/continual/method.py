@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import field, make_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +11,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from instruction_vectors.continual.stage import StageConfig, add_adapter
+from instruction_vectors.errors import IVError
+from instruction_vectors.settings import settings_of
 
 Row = Mapping[str, Any]
 
@@ -20,9 +24,14 @@ class Method:
     each task `begin`, trains with `penalty` added to the loss, and calls `end`; it measures inside `evaluating`. Between
     tasks the whole state is in a folder (`save`, `restore`), so that a run can stop there.
 
+    Args:
+        stage: how each task is trained on.
+        settings: values in place of the method's own, for attributes that `settings` names.
+
     Attributes:
         name: what users call it.
         source: the publication it follows.
+        settings: its attributes that a user may set; their values here are the defaults.
         needs_instructions: whether general instruction rows are to be read for it.
         instructions: those rows, given before `attach`.
         anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
@@ -33,6 +42,7 @@ class Method:
 
     name: ClassVar[str]
     source: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]] = ()
     needs_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
     anchors_share: ClassVar[float] = 0.0
@@ -41,8 +51,30 @@ class Method:
     anchors: Sequence[Row] = ()
     model: PeftModel
 
-    def __init__(self, stage: StageConfig) -> None:
+    def __init__(self, stage: StageConfig, settings: Mapping[str, Any] | None = None) -> None:
         self.stage = stage
+        vars(self).update(self.changed(settings or {}))
+
+    @classmethod
+    def changed(cls, given: Any) -> dict[str, int | float]:
+        """Those of the given settings that are not the method's own anyway, each as a number of the right kind.
+
+        Raises:
+            IVError: a setting that the method has not, a value that is no such number, or one that is not above 0.
+        """
+        if given and not cls.settings:
+            raise IVError(f"method {cls.name!r} has no settings, got {given!r}")
+        own = {name: getattr(cls, name) for name in cls.settings}
+        kind = make_dataclass("Settings", [(name, type(value), field(default=value)) for name, value in own.items()])
+        asked = vars(settings_of(kind, given, f"method_settings.{cls.name}"))
+        for name, value in asked.items():
+            if not (value > 0 and isfinite(value)):
+                raise IVError(f"method_settings.{cls.name}.{name} must be a number above 0, got {value}")
+        return {name: value for name, value in asked.items() if value != own[name]}
+
+    def chosen(self) -> dict[str, int | float]:
+        """Every setting with the value it has here."""
+        return {name: getattr(self, name) for name in self.settings}
 
     def attach(self, base: nn.Module) -> None:
         """Put the method's parameters over the base model, before the first task."""

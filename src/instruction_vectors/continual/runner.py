@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
-from instruction_vectors.continual.guides import ANCHORS_ONLY, Vectors, guide_named
+from instruction_vectors.continual.guides import Vectors, guide_named
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
@@ -78,7 +78,7 @@ class Runner:
             made_with(shared, model)
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
-            method = method_named(cell.method)(cell.stage)
+            method = method_named(cell.method)(cell.stage, cell.own_settings)
             vectors = preparation.vectors() if cell.guide != "none" or method.anchors_steered else {}
             anchored = curriculum.lessons if method.anchors_share else ()
             others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if anchored and vectors else {}
@@ -95,6 +95,7 @@ class Runner:
             "schema": 1,
             "cell": cell.resolved(),
             "name": cell.name,
+            "method_settings": method.chosen(),
             "data": curriculum.fingerprints(),
             **made,
             "tasks": names,
@@ -166,7 +167,7 @@ def _guided(cell: Cell, task: str, vectors: Vectors, others: Vectors) -> dict[st
     if vector is None or not others:
         return {"vector": vector, "guidance": guidance}
     each = {name: guide(name, others, cell.guidance)[0] for name in others}
-    return {"vector": {"": None if cell.guide in ANCHORS_ONLY else vector, **each}, "guidance": guidance}
+    return {"vector": {"": None if guide.anchors_only else vector, **each}, "guidance": guidance}
 
 
 def _circumstances(ledger: Ledger, started: float) -> dict[str, Any]:

@@ -298,7 +298,7 @@ def _recorder(seen: dict[str, Tensor], path: str) -> Callable:
 
 def _probe(causal_lm: PreTrainedModel, first_token: int = 0, last_token: int = 2) -> Float[Tensor, "seq vocabulary"]:
     """Logits of a few tokens, of which all but the first and the last are fixed."""
-    vocabulary = causal_lm.get_input_embeddings().num_embeddings
+    vocabulary = text_config(causal_lm).vocab_size
     ids = torch.arange(2, 2 + _PROBE_TOKENS, device=causal_lm.get_input_embeddings().weight.device) % vocabulary
     ids[0], ids[-1] = first_token, last_token
     return causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False).logits[0]

@@ -16,6 +16,7 @@ class Anchors(Method):
 
     name = "anchors"
     source = "after Huang et al. 2403.01244"
+    settings = ("anchors_share",)
     anchors_share = 0.25
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:

@@ -19,6 +19,7 @@ class Averaging(Method):
 
     name = "averaging"
     source = "Wortsman et al. 2109.01903"
+    settings = ("share",)
     share = 0.2
 
     @contextmanager

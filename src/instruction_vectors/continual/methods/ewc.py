@@ -24,6 +24,7 @@ class EWC(Method):
 
     name = "ewc"
     source = "Kirkpatrick et al. 1612.00796"
+    settings = ("strength", "examples")
     strength = 4000.0
     examples = 64
 

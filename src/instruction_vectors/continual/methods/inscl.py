@@ -28,6 +28,7 @@ class InsCL(Replay):
 
     name = "inscl"
     source = "Wang et al. 2403.11435"
+    settings = ("memory", "embedded")
     embedded = 32
     """Prompts of each task that stand for it."""
 

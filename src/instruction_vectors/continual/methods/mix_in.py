@@ -15,6 +15,7 @@ class MixIn(Method):
     name = "mix_in"
     source = "Scialom et al. 2205.12393"
     needs_instructions = True
+    settings = ("share",)
     share = 0.05
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:

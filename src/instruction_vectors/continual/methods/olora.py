@@ -15,6 +15,7 @@ class OLoRA(IncLoRA):
 
     name = "olora"
     source = "Wang et al. 2310.14152"
+    settings = ("strength",)
     strength = 0.5
 
     def penalty(self) -> Tensor | None:

@@ -16,6 +16,7 @@ class OSF(Method):
 
     name = "osf"
     source = "Nayak et al. 2504.07097"
+    settings = ("share",)
     share = 0.5
 
     def attach(self, base: nn.Module) -> None:

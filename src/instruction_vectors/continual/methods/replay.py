@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
@@ -15,6 +16,7 @@ class Replay(Method):
 
     name = "replay"
     source = "Chaudhry et al. 1902.10486"
+    settings: ClassVar[tuple[str, ...]] = ("memory",)
     memory = 50
 
     def attach(self, base: nn.Module) -> None:
