@@ -5,14 +5,16 @@
 
 Every kill is `kill -9`, its moment drawn by seed: after some number of further finished steps and a while into the next one, so
 that with either engine it falls on work and not on the start of processes. Killed is the process that runs the grid, or with
-Ray a worker that runs a cell (which Ray starts again) and now and then the process that started the grid.
+Ray a worker that runs a cell (which Ray starts again) and now and then the process that started the grid. Workers are known by
+the lock of a cell that they have open in this benchmark's own folder (Linux only), so nobody else's Ray is hit.
 
 Prints `kills`, `cells`, `lost` (cells that did not finish), `doubled` (results written again after they were finished),
-`byte_equal` (every `result.json` equals that of the undisturbed run) and `engines`.
+`byte_equal` (every `result.json` equals that of the undisturbed run), `engines`, `seed`, and under `killed` each kill: `engine`,
+`seed`, `process` (`grid` or `worker`), `cells` (those it was running, and the step each had finished last), and how many steps
+(`finished_steps`) and cells (`finished_cells`) its grid had finished.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -21,11 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+METHODS = ("sequential", "ewc", "olora", "replay")
+GUIDES = ("none", "iv")
+DRIVERS = 0.2
+"""Share of the kills on Ray that hit the process that started the grid."""
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -50,129 +58,204 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    if not Path("/proc/self/fd").is_dir():
+        sys.exit("whom to kill is read from /proc, which only Linux has")
     engines = ("local", "ray") if options.engine == "both" else (options.engine,)
     with tempfile.TemporaryDirectory() as folder:
-        report = measure(Path(folder), engines, options.kills, random.Random(options.seed))
-    report["seed"] = options.seed
+        report = measure(Path(folder), engines, options.kills, options.seed)
     print(json.dumps(report, indent=None if options.json else 1))
     sys.exit(0 if report["byte_equal"] and not report["lost"] and not report["doubled"] else 1)
 
 
-def measure(folder: Path, engines: tuple[str, ...], kills: int, generator: random.Random) -> dict[str, Any]:
-    """The undisturbed run, then grids under fire until all kills are spent."""
-    cells = make_cells(folder)
+def measure(
+    folder: Path,
+    engines: Sequence[str],
+    kills: int,
+    seed: int,
+    *,
+    methods: Sequence[str] = METHODS,
+    guides: Sequence[str] = GUIDES,
+    drivers: float = DRIVERS,
+) -> dict[str, Any]:
+    """The undisturbed run, then grids of all `methods` and `guides` under fire until all kills are spent.
+
+    Raises:
+        RuntimeError: a grid failed without having been killed.
+    """
+    folder = folder.resolve()  # as the kernel tells the paths of open files
+    names = make_cells(folder, methods, guides)
     say("the undisturbed run")
     began = time.monotonic()
-    if start(folder, folder / "undisturbed", "local").wait():
-        sys.exit("the undisturbed run failed")
-    steps = finished_steps(folder / "undisturbed")
-    pace = Pace(steps, (time.monotonic() - began) / steps, generator)
-    expected = results(folder / "undisturbed", cells)
+    undisturbed = Grid(folder, "undisturbed", "local")
+    if (run := undisturbed.start()).wait():
+        raise undisturbed.failed(run)
+    steps = undisturbed.finished_steps()
+    killer = Killer(random.Random(seed), seed, steps, (time.monotonic() - began) / steps, drivers)
+    expected = undisturbed.results(names)
     report: dict[str, Any] = {"kills": 0, "cells": 0, "lost": 0, "doubled": 0, "byte_equal": True, "engines": list(engines)}
+    killed: list[dict[str, Any]] = []
     for number, engine in enumerate(engines, start=1):
         share = kills * number // len(engines)
-        while report["kills"] < share:
-            out = folder / f"{engine}-{report['cells']}"
-            done, doubled = disturbed(folder, out, engine, share - report["kills"], pace, generator)
-            found = results(out, cells)
-            report["kills"] += done
-            report["cells"] += len(cells)
+        while len(killed) < share:
+            grid = Grid(folder, f"{engine}-{report['cells']}", engine)
+            struck, doubled = disturbed(grid, share - len(killed), killer)
+            found = grid.results(names)
+            killed += struck
+            report["cells"] += len(names)
             report["doubled"] += doubled
-            report["lost"] += sum(name not in found for name in cells)
+            report["lost"] += sum(name not in found for name in names)
             report["byte_equal"] &= found == expected
-    return report
+    return {**report, "kills": len(killed), "seed": seed, "killed": killed}
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How many steps the undisturbed grid has, and how long one takes."""
+class Grid:
+    """The cells of `folder/cells.json`, run by one engine into a folder of their own."""
 
+    folder: Path
+    name: str
+    engine: str
+
+    @property
+    def out(self) -> Path:
+        """Where it keeps everything."""
+        return self.folder / self.name
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The grid in a process of its own."""
+        command = [sys.executable, "-c", PROGRAM, str(self.folder / "cells.json"), str(self.out), self.engine]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def failed(self, run: subprocess.Popen[bytes]) -> RuntimeError:
+        """What to raise when it ended by itself and not well."""
+        said = self._log.read_text(errors="replace").strip()[-2000:]
+        return RuntimeError(f"the grid {self.name} failed by itself with exit status {run.returncode}:\n{said}")
+
+    def finished_steps(self) -> int:
+        """Steps that any of its ledgers has finished."""
+        return sum(1 for path in self.out.rglob("steps/*.json") if path.is_file())
+
+    def last_step(self, cell: str) -> str | None:
+        """The step that a cell finished last."""
+        steps = (self.out / "cells" / cell / "steps").glob("*.json")
+        newest = max(steps, key=lambda path: path.stat().st_mtime_ns, default=None)
+        return json.loads(newest.read_text())["step"] if newest else None
+
+    def finished(self) -> list[Path]:
+        """Every `result.json` there is."""
+        return list(self.out.glob("cells/*/*/result.json"))
+
+    def results(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Their bytes by the cell's name."""
+        paths = {name: self.out / "cells" / name / "result.json" for name in names}
+        return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+
+    def running(self) -> dict[int, str]:
+        """Processes that run its cells: nobody else's has a cell's lock in this folder open.
+
+        Not told by their names: Ray calls its workers alike, whoever's they are.
+        """
+        cells, found = self.out / "cells", {}
+        for process in Path("/proc").glob("[0-9]*"):
+            locks = [path for path in opened(process) if path.name == ".lock" and path.is_relative_to(cells)]
+            found |= {int(process.name): str(path.parent.relative_to(cells)) for path in locks}
+        return found
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+
+def opened(process: Path) -> Iterator[Path]:
+    """Files that a process of `/proc` has open."""
+    with suppress(OSError):  # it has ended meanwhile, or is another user's
+        for link in (process / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                yield link.readlink()
+
+
+@dataclass(frozen=True)
+class Killer:
+    """Decides by seed when to kill and whom.
+
+    Attributes:
+        generator: what it draws from.
+        seed: that of the generator.
+        steps: how many the undisturbed grid has.
+        seconds: how long one takes.
+        drivers: share of the kills on Ray that hit the process that started the grid.
+    """
+
+    generator: random.Random
+    seed: int
     steps: int
     seconds: float
-    generator: random.Random
+    drivers: float
 
     def further(self) -> int:
         """After how many more steps the next kill is due."""
         return self.generator.randint(1, max(1, self.steps // 4))
 
-    def wait(self) -> None:
-        """Some way into the next step."""
+    def strike(self, run: subprocess.Popen[bytes], grid: Grid) -> dict[str, Any] | None:
+        """Kill some way into the next step; what was hit, if there was anything to hit."""
         time.sleep(self.generator.uniform(0, self.seconds))
+        running = grid.running()
+        if run.poll() is not None or not running:
+            return None
+        if grid.engine == "local" or self.generator.random() < self.drivers:
+            pid, process, cells = run.pid, "grid", sorted(set(running.values()))
+        else:
+            pid = self.generator.choice(sorted(running))
+            process, cells = "worker", [running[pid]]
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has ended by itself just now
+            return None
+        return {
+            "engine": grid.engine,
+            "seed": self.seed,
+            "process": process,
+            "cells": {cell: grid.last_step(cell) for cell in cells},
+            "finished_steps": grid.finished_steps(),
+            "finished_cells": len(grid.finished()),
+        }
 
 
-def finished_steps(out: Path) -> int:
-    """Steps that any ledger of the grid has finished."""
-    return sum(1 for path in out.rglob("steps/*") if path.is_file())
-
-
-def disturbed(folder: Path, out: Path, engine: str, kills: int, pace: Pace, generator: random.Random) -> tuple[int, int]:
-    """Run until the grid is finished, killing on the way; how many kills, and how many results were written again."""
-    done = doubled = 0
+def disturbed(grid: Grid, kills: int, killer: Killer) -> tuple[list[dict[str, Any]], int]:
+    """Run until the grid is finished, killing on the way; the kills, and how many results were written again."""
+    killed: list[dict[str, Any]] = []
+    doubled = 0
     written: dict[Path, int] = {}
     while True:
-        run = start(folder, out, engine)
-        due = finished_steps(out) + pace.further()
+        run = grid.start()
+        due = grid.finished_steps() + killer.further()
         while run.poll() is None:
-            doubled += noted(out, written)
-            if done < kills and finished_steps(out) >= due:
-                pace.wait()
-                if pid := victim(run, engine, generator):
-                    kill(pid)
-                    done += 1
-                    say(f"{engine}: kill {done} after {finished_steps(out)} steps, {len(written)} cells finished")
-                due = finished_steps(out) + pace.further()
+            doubled += noted(grid, written)
+            if len(killed) < kills and grid.finished_steps() >= due:
+                if struck := killer.strike(run, grid):
+                    killed.append(struck)
+                    say(f"kill {len(killed)}: {json.dumps(struck)}")
+                due = grid.finished_steps() + killer.further()
             time.sleep(0.02)
-        doubled += noted(out, written)
-        stop_ray(run)
+        doubled += noted(grid, written)
         if run.returncode == 0:
-            return done, doubled
+            return killed, doubled
         if run.returncode > 0:
-            sys.exit(f"the grid in {out} failed by itself")
+            raise grid.failed(run)
 
 
-def noted(out: Path, written: dict[Path, int]) -> int:
+def noted(grid: Grid, written: dict[Path, int]) -> int:
     """How many finished results changed since they were first seen."""
     changed = 0
-    for path in out.glob("cells/*/*/result.json"):
+    for path in grid.finished():
         stamp = path.stat().st_mtime_ns
         changed += written.setdefault(path, stamp) != stamp
         written[path] = stamp
     return changed
 
 
-def victim(run: subprocess.Popen[bytes], engine: str, generator: random.Random) -> int | None:
-    """Whom to kill: the grid's process, or on Ray mostly a worker that is running a cell."""
-    if engine == "local" or generator.random() < 0.2:
-        return run.pid
-    listed = subprocess.run(["pgrep", "-f", "ray::_run_cell"], capture_output=True, text=True, check=False).stdout.split()
-    return int(generator.choice(listed)) if listed else None
-
-
-def kill(pid: int) -> None:
-    """`kill -9`, unless it has ended by itself just now."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def start(folder: Path, out: Path, engine: str) -> subprocess.Popen[bytes]:
-    """The grid in a process of its own."""
-    command = [sys.executable, "-c", PROGRAM, str(folder / "cells.json"), str(out), engine]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-
-
-def stop_ray(run: subprocess.Popen[bytes]) -> None:
-    """What a killed driver left of its local cluster: workers notice by themselves, but not at once."""
-    if run.returncode:
-        subprocess.run(["pkill", "-9", "-f", "ray::_run_cell"], check=False)
-
-
-def results(out: Path, cells: list[str]) -> dict[str, bytes]:
-    """Bytes of every `result.json` there is."""
-    paths = {name: out / "cells" / name / "result.json" for name in cells}
-    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
-
-
-def make_cells(folder: Path) -> list[str]:
+def make_cells(folder: Path, methods: Sequence[str], guides: Sequence[str]) -> list[str]:
     """Write a tiny model and the grid's cells; returns their names."""
     sys.path.insert(0, str(ROOT / "tests"))
     import tiny_world
@@ -180,7 +263,7 @@ def make_cells(folder: Path) -> list[str]:
     from instruction_vectors.continual.cell import grid
 
     base = tiny_world.cell(tiny_world.save(folder / "model"), train_rows=24, test_rows=20, probe_rows=16)
-    cells = list(grid(base, methods=("sequential", "ewc", "olora", "replay"), guides=("none", "iv")))
+    cells = list(grid(base, methods=methods, guides=guides))
     (folder / "cells.json").write_text(json.dumps([cell.resolved() for cell in cells]))
     return [cell.name for cell in cells]
 

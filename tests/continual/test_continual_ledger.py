@@ -69,7 +69,8 @@ def test_a_first_result_is_what_a_resumed_run_would_read(tmp_path):
     ("changed", "named"),
     [
         ({**CONFIG, "seed": 1}, "seed"),
-        ({**CONFIG, "stage": {"epochs": 3}}, "stage"),
+        ({**CONFIG, "stage": {"epochs": 3}}, "stage.epochs"),
+        ({**CONFIG, "stage": {"epochs": 2, "rank": 4}, "seed": 1}, "seed, stage.rank"),
         ({**CONFIG, "extra": 1, "seed": 2}, "extra, seed"),
         ({"seed": 0, "tasks": ("a", "b")}, "stage"),
     ],

@@ -1,5 +1,6 @@
 """Many cells: which are finished, and running the rest, in this process or on Ray."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def run_grid(
         finished: called after each cell with its result.
 
     Raises:
-        IVError: two cells with one name, or a cell failed; the others are finished first.
+        IVError: two cells with one name, or a cell failed, for whatever reason; the others are finished first. The error of
+            a cell that is alone is passed on.
     """
     check_names(cells)
     runner = Runner(out, data_dir, keep_stages)
@@ -60,16 +62,32 @@ def run_grid(
         console().print(f"cell {number} of {len(cells)}: {cell.name}", markup=False)
         try:
             results.append(runner.run(cell))
-        except IVError as error:
+        except Exception as error:
             if len(cells) == 1:
                 raise
-            failures.append(f"{cell.name}: {error}")
+            failures.append(failure(cell, error, traceback.format_exc()))
+            if not isinstance(error, IVError):
+                # A failure nobody foresaw may have left the model half changed, or holding the memory that ran out.
+                runner = Runner(out, data_dir, keep_stages)
             continue
         if finished:
             finished(cell, results[-1])
+    check_failures(failures, cells)
+    return results
+
+
+def failure(cell: Cell, error: BaseException, trace: str) -> str:
+    """What is said of a failed cell at the grid's end; the trace of an error that is none of this package's is shown now."""
+    if isinstance(error, IVError):
+        return f"{cell.name}: {error}"
+    console().print(f"{cell.name} failed\n{trace}", markup=False)
+    return f"{cell.name}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def check_failures(failures: Sequence[str], cells: Sequence[Cell]) -> None:
+    """Raise IVError if any of the cells failed, with what is said of each that did."""
     if failures:
         raise IVError(f"{len(failures)} of {len(cells)} cells failed: {'; '.join(failures)}")
-    return results
 
 
 def check_names(cells: Sequence[Cell]) -> None:

@@ -13,6 +13,9 @@ from instruction_vectors.errors import DataError
 from instruction_vectors.files import check_settings, read_json, storage_failure, write_json
 from instruction_vectors.progress import console
 
+_LOOK_SECONDS = 0.2
+"""How often whoever waits for a folder looks again."""
+
 
 class Ledger:
     """Finished steps of one run, one file each under `folder/steps`, valid for one configuration only.
@@ -94,3 +97,22 @@ class Ledger:
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]
         # Two names that read alike once made safe still get two files.
         return self.folder / "steps" / f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait while another process holds a run's folder, `seconds` at most; the ledger refuses whoever enters it too early."""
+    until = time.monotonic() + seconds
+    while _held(folder / ".lock") and (left := until - time.monotonic()) > 0:
+        time.sleep(min(_LOOK_SECONDS, left))
+
+
+def _held(path: Path) -> bool:
+    """Asked by a shared lock, let go of at once: those who only ask do not see each other."""
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no run yet, or a folder that cannot be read, which the ledger puts into words
+        return False
+    return False

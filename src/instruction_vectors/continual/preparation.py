@@ -87,7 +87,8 @@ class Preparation:
         """What the shared steps depend on: the cell without what only its training depends on."""
         plain = replace(curriculum.cell, method="sequential", guide="none", stage=type(curriculum.cell.stage)(), triangle=False)
         settings = replace(plain, guidance=type(plain.guidance)()).resolved()
-        return {"shared by cells like": settings, "data": curriculum.fingerprints()}
+        # Instructions that a method mixes in are only trained on.
+        return {"shared by cells like": settings, "data": replace(curriculum, instructions=()).fingerprints()}
 
     def base_stage(self) -> Stage:
         """M0 on every test row and probe."""

@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from instruction_vectors.continual.cell import Cell
-from instruction_vectors.continual.grid import check_names
+from instruction_vectors.continual.grid import check_failures, check_names, failure
+from instruction_vectors.continual.ledger import wait_until_free
 from instruction_vectors.errors import IVError, install_extra
+
+LOCK_SECONDS = 120.0
+"""Longer than anything dead holds a cell's folder: workers outlive a killed driver by seconds, and a Linux NFS server keeps what
+a lost machine had locked for its lease, 90 seconds by default."""
 
 
 def run_on_ray(
@@ -19,6 +24,7 @@ def run_on_ray(
     gpus: float = 0,
     memory_gb: float = 4,
     retries: int = 3,
+    lock_seconds: float = LOCK_SECONDS,
     keep_stages: bool = False,
     finished: Callable[[Cell, dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -33,11 +39,13 @@ def run_on_ray(
         gpus: accelerators a cell.
         memory_gb: memory a cell.
         retries: how often a cell is taken up again after its worker died (each time from its last finished step).
+        lock_seconds: how long a cell waits for its folder while a process holds it, which may be what is left of a killed grid.
         keep_stages: leave the adapters after every task in finished cells, not only the last.
         finished: called after each cell, in the order of finishing.
 
     Raises:
-        IVError: Ray is not installed, no node can hold a cell, or a cell failed for good; the others are finished first.
+        IVError: Ray is not installed, no node can hold a cell, or a cell failed for good, for whatever reason; the others are
+            finished first.
     """
     check_names(cells)
     ray = _ray()
@@ -49,8 +57,9 @@ def run_on_ray(
         remote = ray.remote(num_cpus=cpus, num_gpus=gpus, memory=int(memory_gb * 2**30), max_retries=retries, max_calls=1)(
             _run_cell
         )
+        threads = int(max(1, cpus))
         waiting = {
-            remote.remote(cell.resolved(), str(out.absolute()), _text(data_dir), int(max(1, cpus)), keep_stages): cell
+            remote.remote(cell.resolved(), str(out.absolute()), _text(data_dir), threads, keep_stages, lock_seconds): cell
             for cell in cells
         }
         return _collect(ray, waiting, cells, finished)
@@ -67,13 +76,17 @@ def _check_room(ray: Any, needs: dict[str, float]) -> None:
         raise IVError(f"no node of the Ray cluster has {asked} for a cell; ask for less (--cpus, --gpus, --memory-gb)")
 
 
-def _run_cell(settings: dict[str, Any], out: str, data_dir: str | None, threads: int, keep_stages: bool) -> dict[str, Any]:
+def _run_cell(
+    settings: dict[str, Any], out: str, data_dir: str | None, threads: int, keep_stages: bool, lock_seconds: float
+) -> dict[str, Any]:
     import torch
 
     from instruction_vectors.continual.runner import Runner
 
     torch.set_num_threads(threads)
-    return Runner(Path(out), Path(data_dir) if data_dir else None, keep_stages).run(Cell.of(settings))
+    cell, runner = Cell.of(settings), Runner(Path(out), Path(data_dir) if data_dir else None, keep_stages)
+    wait_until_free(runner.folder(cell), lock_seconds)
+    return runner.run(cell)
 
 
 def _collect(ray: Any, waiting: dict[Any, Cell], cells: Sequence[Cell], finished: Any) -> list[dict[str, Any]]:
@@ -85,12 +98,12 @@ def _collect(ray: Any, waiting: dict[Any, Cell], cells: Sequence[Cell], finished
         try:
             results[cell.name] = ray.get(done)
         except ray.exceptions.RayError as error:
-            failures.append(f"{cell.name}: {str(error).strip().splitlines()[-1]}")
+            # Of what failed in a worker Ray tells the cause; when the worker itself died there is none.
+            failures.append(failure(cell, getattr(error, "cause", None) or error, str(error)))
             continue
         if finished:
             finished(cell, results[cell.name])
-    if failures:
-        raise IVError(f"{len(failures)} of {len(cells)} cells failed: {'; '.join(failures)}")
+    check_failures(failures, cells)
     return [results[cell.name] for cell in cells]
 
 
