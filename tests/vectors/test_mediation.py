@@ -15,9 +15,10 @@ from instruction_vectors import causal_effects, mean_head_outputs
 from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.prefix import SharedPrefix
-from instruction_vectors.vectors.mediation import _sweep, all_heads
+from instruction_vectors.vectors.mediation import all_heads
 from instruction_vectors.vectors.mediation_slow import whole_forwards
 from instruction_vectors.vectors.screening import estimated_effects
+from instruction_vectors.vectors.sweep import Patches, Question, sweep
 
 EXACT = {"falcon", "falcon-alibi", "gpt2", "gpt-oss", "mpt", "bloom"}
 """Families whose eager attention keeps to float64."""
@@ -89,8 +90,10 @@ def test_the_sweep_itself_equals_whole_forwards_row_by_row(family, tok):
     heads = all_heads(anatomy)
     sets = [(), *((head,) for head in heads)]
     for answers in ([[9], [10], [11]], [[9, 4, 5], [10], [11, 12]]):
-        swept = _sweep(anatomy, ids, answers, tiny.means(family), "replace", heads, tokens_at_once=1000)
-        in_parts = _sweep(anatomy, ids, answers, tiny.means(family), "replace", heads, tokens_at_once=45)
+        questions = [Question(*each) for each in zip(ids, answers, strict=True)]
+        patches = Patches(heads, tiny.means(family), "replace")
+        swept = sweep(anatomy, questions, patches, tokens_at_once=1000)
+        in_parts = sweep(anatomy, questions, patches, tokens_at_once=45)
         torch.testing.assert_close(in_parts, swept, atol=1e-5, rtol=1e-5)
         for number, answer in enumerate(answers):
             whole = whole_forwards(anatomy, ids[number], answer, tiny.means(family), "replace", sets, tokens_at_once=20)
