@@ -1,10 +1,13 @@
 """The machine and the versions that numbers come from."""
 
+import hashlib
 import os
 import platform
 import resource
 import sys
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +18,15 @@ _LIBRARIES = ("torch", "transformers", "peft", "instruction-vectors")
 def versions() -> dict[str, str]:
     """Versions of what computes."""
     return {name: version(name) for name in _LIBRARIES}
+
+
+@cache
+def code_fingerprint() -> str:
+    """Short SHA-256 of this package's own Python files: between two releases a version does not tell one code from another."""
+    root, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def machine() -> dict[str, Any]:

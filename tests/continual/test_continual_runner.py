@@ -233,6 +233,12 @@ def test_a_replayed_cell_gives_the_same_numbers_and_a_changed_one_is_noticed(fin
     changed["matrix"][0][0] = 0.123
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     assert replay(tmp_path / "changed.json", tmp_path / "again") == ["matrix"]
+    changed["code"] = "of another day"
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    assert replay(tmp_path / "changed.json", tmp_path / "again") == ["matrix", "code"]
+    same = json.loads(path.read_text()) | {"code": "of another day"}
+    (tmp_path / "same.json").write_text(json.dumps(same))
+    assert replay(tmp_path / "same.json", tmp_path / "again") == []
     changed["data"]["capitalize/probe"] = "0"
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     with pytest.raises(DataError, match="would be compared with itself"):

@@ -15,6 +15,8 @@ _NUMBERS = ("tasks", "matrix", "ap", "fp", "forget", "bwt", "fwt", "forms", "sta
 def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     """Run the cell of a `result.json` in `out` and name what came out differently (nothing: an empty list).
 
+    Where numbers differ, `code` and `versions` are among the names if those do too, and so may be why.
+
     Raises:
         DataError: the file is no cell's result, or its data are not the ones that lie here.
     """
@@ -28,4 +30,5 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     if changed := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
         raise DataError(f"{path}: other data than here: {', '.join(changed)}")
     after: dict[str, Any] = runner.run(cell)
-    return [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]
+    different = [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]
+    return different + [name for name in ("code", "versions") if different and before.get(name) != after.get(name)]

@@ -19,7 +19,7 @@ from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
 from instruction_vectors.continual.summary import summary
-from instruction_vectors.environment import machine, peak_rss_mb, versions
+from instruction_vectors.environment import code_fingerprint, machine, peak_rss_mb, versions
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
@@ -98,6 +98,7 @@ class Runner:
             "method_settings": method.chosen(),
             "data": curriculum.fingerprints(),
             **made,
+            "code": code_fingerprint(),
             "tasks": names,
             "cut": curriculum.cut(tokenizer),
             **summary(names, stages, seed=cell.seed),
