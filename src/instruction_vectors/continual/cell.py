@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from instruction_vectors.continual.guides import guide_named
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
+from instruction_vectors.models.loading import DType
 from instruction_vectors.settings import settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
 
@@ -23,9 +24,6 @@ LINKED_PROBES = (
 """Shipped tasks with a knowledge form, measured and never trained on: every measure stands on the same tasks."""
 PROBES = (*LINKED_PROBES, "capitalize", "choose-last-of-3")
 """With two more that have none."""
-
-
-DType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)

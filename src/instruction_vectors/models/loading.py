@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -31,6 +31,8 @@ from instruction_vectors.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
+DType = Literal["float32", "bfloat16"]
+"""What frozen weights may be where something trains over them; in float16 gradients vanish."""
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 

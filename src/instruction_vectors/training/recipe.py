@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, get_args
 
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.models.loading import DEFAULT_MODEL
+from instruction_vectors.models.loading import DEFAULT_MODEL, DType
 from instruction_vectors.settings import settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
 
@@ -44,7 +44,7 @@ class Recipe:
     batch_size: int = 8
     accumulation: int = 1
     max_length: int = 1024
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: DType = "float32"
     seed: int = 0
     forgetting: bool = False
     guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
@@ -53,8 +53,8 @@ class Recipe:
         for name in ("anchors", "lora_rank", "epochs", "learning_rate", "batch_size", "accumulation", "max_length"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise TrainingError(f"dtype must be 'float32' or 'bfloat16', got {self.dtype!r}")
+        if self.dtype not in get_args(DType):
+            raise TrainingError(f"dtype must be {' or '.join(map(repr, get_args(DType)))}, got {self.dtype!r}")
         if self.vector == "anchors" and self.guidance.kl_positions == "answer":
             raise TrainingError("vector 'anchors' leaves the rows themselves alone, so kl_positions must be 'last_input'")
 
