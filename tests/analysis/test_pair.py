@@ -13,6 +13,8 @@ from instruction_vectors.analysis.belonging import check_tokenizers
 from instruction_vectors.analysis.dial import can_turn, turned_down
 from instruction_vectors.analysis.pair import Pair, open_pair
 from instruction_vectors.analysis.where import weight_distance
+from instruction_vectors.continual.methods import method_named
+from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import ModelError
 
 IDS = torch.tensor([[1, 5, 9, 7, 30, 12]])
@@ -181,6 +183,16 @@ def test_a_scaled_adapter_adds_that_much_less_and_is_put_back(tok):
     with turned_down(pair, 0.0) as none, pair.base() as base:
         assert torch.equal(logits(none), logits(base))
     assert torch.equal(logits(adapted), after)
+
+
+def test_the_weight_distance_of_a_model_of_which_every_weight_was_trained(tok):
+    method = method_named("full")(StageConfig())
+    method.attach(tiny.model("llama"))
+    assert weight_distance(Pair(tok, method.model)) == 0
+    with torch.no_grad():
+        for weight in (w for w in method.model.parameters() if w.requires_grad):
+            weight.mul_(1.25)
+    assert weight_distance(Pair(tok, method.model)) == pytest.approx(0.25)
 
 
 def test_the_weight_distance_of_both_kinds_of_pair(whole, tok):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -83,6 +84,10 @@ def _changes(pair: Pair) -> Any:
             if isinstance(layer, BaseTunerLayer) and hasattr(layer, "get_delta_weight"):
                 # Together: one may take off what another begins with.
                 yield sum(layer.get_delta_weight(name) for name in layer.active_adapters), layer.get_base_layer().weight
+            elif isinstance(layer, LNTuningLayer):  # whole copies of what they adapt, as the method `full` trains
+                copies = [layer.ln_tuning_layers[name] for name in layer.active_adapters]
+                for weights in (zip(copy.parameters(), layer.get_base_layer().parameters(), strict=True) for copy in copies):
+                    yield from ((after - before, before) for after, before in weights)
         return
     assert pair.base_model is not None
     start = dict(unwrap(pair.base_model).named_parameters())
