@@ -1,7 +1,7 @@
 """Many cells: which are finished, and running the rest, in this process or on Ray."""
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +17,35 @@ State = Literal["finished", "begun", "waiting"]
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a cell is: finished steps of its ledger, and their seconds."""
+    """How far a cell is.
+
+    Attributes:
+        cell: which.
+        state: whether it is begun and finished.
+        done: seconds of every finished step of its ledger, by name.
+    """
 
     cell: Cell
     state: State
-    steps: int
-    seconds: float
+    done: Mapping[str, float]
+
+    @property
+    def steps(self) -> int:
+        """Finished steps."""
+        return len(self.done)
+
+    @property
+    def seconds(self) -> float:
+        """Of all of them."""
+        return sum(self.done.values())
 
 
 def standing(cell: Cell, out: Path) -> Standing:
     """How far a cell is, read from its folder alone."""
     folder = Runner(out).folder(cell)
-    steps = [read_json(path)["seconds"] for path in sorted((folder / "steps").glob("*.json"))]
+    steps = [read_json(path) for path in sorted((folder / "steps").glob("*.json"))]
     state: State = "finished" if (folder / "result.json").exists() else "begun" if steps else "waiting"
-    return Standing(cell, state, len(steps), sum(steps))
+    return Standing(cell, state, {step["step"]: step["seconds"] for step in steps})
 
 
 def run_grid(

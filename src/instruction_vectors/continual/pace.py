@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 
@@ -21,12 +22,16 @@ class Pace:
     Attributes:
         standing: what is finished.
         tasks: how many the sequence has; None while no cell of it has begun that could tell.
-        seconds: of the finished steps, by what they do (`train`, `measure`).
     """
 
     standing: Standing
     tasks: int | None
-    seconds: Mapping[str, Sequence[float]]
+
+    @cached_property
+    def seconds(self) -> Mapping[str, Sequence[float]]:
+        """Of the finished steps, by what they do (`train`, `measure`)."""
+        done = self.standing.done
+        return {kind: [seconds for step, seconds in done.items() if step.partition("/")[0] == kind] for kind in WORK}
 
     @property
     def steps(self) -> int | None:
@@ -42,17 +47,14 @@ class Pace:
 
 def paces(cells: Sequence[Cell], out: Path) -> list[Pace]:
     """Of each cell how far it is and how fast it goes, from the grid's folder alone."""
-    folders = [Runner(out).folder(cell) for cell in cells]
     # All cells of a sequence have as many tasks: one that has begun tells it for those that wait.
     lengths = {(cell.benchmark, cell.sequence): len(cell.sequence.split(",")) for cell in cells if cell.benchmark == "shipped"}
-    for cell, folder in zip(cells, folders, strict=True):
+    for cell in cells:
+        folder = Runner(out).folder(cell)
         # A committed cell has its result alone.
         if path := next((p for p in (folder / "config.json", folder / "result.json") if p.exists()), None):
             lengths[cell.benchmark, cell.sequence] = sum(name.endswith("/train") for name in read_json(path)["data"])
-    return [
-        Pace(standing(cell, out), lengths.get((cell.benchmark, cell.sequence)), _seconds(folder))
-        for cell, folder in zip(cells, folders, strict=True)
-    ]
+    return [Pace(standing(cell, out), lengths.get((cell.benchmark, cell.sequence))) for cell in cells]
 
 
 def seconds_left(pace: Pace, grid: Sequence[Pace]) -> float | None:
@@ -73,12 +75,3 @@ def seconds_left(pace: Pace, grid: Sequence[Pace]) -> float | None:
             return None
         total += (pace.tasks - len(own)) * mean(known)
     return total
-
-
-def _seconds(folder: Path) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {kind: [] for kind in WORK}
-    for path in sorted((folder / "steps").glob("*.json")):
-        step = read_json(path)
-        if (kind := step["step"].partition("/")[0]) in found:
-            found[kind].append(step["seconds"])
-    return found
