@@ -23,14 +23,14 @@ class Ledger:
     Args:
         folder: the run's folder. One process at a time holds it, from entering the `with` block to leaving it.
         config: everything the results depend on. A folder begun with another one is refused.
-        wait: wait for another process that holds the folder instead of refusing.
+        wait: seconds to wait for another process that holds the folder, before refusing.
 
     Raises:
         DataError: on entering, if the folder cannot be written, is held by another process, or holds a run with other
             settings; on leaving, if something inside could not be written because the disk is full or read-only.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], *, wait: bool = False) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], *, wait: float = 0.0) -> None:
         self.folder = folder
         self.wait = wait
         self.config = json.loads(json.dumps(config))
@@ -52,14 +52,20 @@ class Ledger:
 
     def _take(self, lock: IO[str]) -> None:
         """The kernel lets go of the lock when the process ends, however it ends."""
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if not self.wait:
-                lock.close()
-                raise DataError(f"another process is running in {self.folder}; wait for it, or choose another folder") from error
-            console().print(f"waiting for the process that runs in {self.folder}", markup=False)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        until, told = time.monotonic() + self.wait, False
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if (left := until - time.monotonic()) <= 0:
+                    lock.close()
+                    raise DataError(
+                        f"another process is running in {self.folder}; wait for it, or choose another folder"
+                    ) from error
+                if not told:
+                    console().print(f"waiting for the process that runs in {self.folder}", markup=False)
+                told = True
+                time.sleep(min(_LOOK_SECONDS, left))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock:
@@ -97,22 +103,3 @@ class Ledger:
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]
         # Two names that read alike once made safe still get two files.
         return self.folder / "steps" / f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
-
-
-def wait_until_free(folder: Path, seconds: float) -> None:
-    """Wait while another process holds a run's folder, `seconds` at most; the ledger refuses whoever enters it too early."""
-    until = time.monotonic() + seconds
-    while _held(folder / ".lock") and (left := until - time.monotonic()) > 0:
-        time.sleep(min(_LOOK_SECONDS, left))
-
-
-def _held(path: Path) -> bool:
-    """Asked by a shared lock, let go of at once: those who only ask do not see each other."""
-    try:
-        with path.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no run yet, or a folder that cannot be read, which the ledger puts into words
-        return False
-    return False

@@ -6,7 +6,6 @@ from typing import Any
 
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.grid import check_failures, check_names, failure
-from instruction_vectors.continual.ledger import wait_until_free
 from instruction_vectors.errors import IVError, install_extra
 
 LOCK_SECONDS = 120.0
@@ -84,9 +83,7 @@ def _run_cell(
     from instruction_vectors.continual.runner import Runner
 
     torch.set_num_threads(threads)
-    cell, runner = Cell.of(settings), Runner(Path(out), Path(data_dir) if data_dir else None, keep_stages)
-    wait_until_free(runner.folder(cell), lock_seconds)
-    return runner.run(cell)
+    return Runner(Path(out), Path(data_dir) if data_dir else None, keep_stages, lock_seconds).run(Cell.of(settings))
 
 
 def _collect(ray: Any, waiting: dict[Any, Cell], cells: Sequence[Cell], finished: Any) -> list[dict[str, Any]]:

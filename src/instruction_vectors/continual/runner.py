@@ -1,5 +1,6 @@
 """Running a cell to its end, from wherever it was stopped."""
 
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -34,11 +35,13 @@ class Runner:
         out: the grid's folder; a cell's own is `out/cells/<name>`, what cells share is in `out/shared`.
         data_dir: where benchmarks are read from.
         keep_stages: leave what training left after every task (adapters) in a finished cell, not only after the last.
+        lock_seconds: how long to wait for a cell's folder that another process holds, before refusing.
     """
 
     out: Path
     data_dir: Path | None = None
     keep_stages: bool = False
+    lock_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._opened: tuple[tuple[str, str], nn.Module, PreTrainedTokenizerBase] | None = None
@@ -58,7 +61,8 @@ class Runner:
         """
         curriculum = Curriculum.of(cell, self.data_dir)
         folder = self.folder(cell)
-        with Ledger(folder, {**cell.resolved(), "data": curriculum.fingerprints()}) as ledger:
+        config = {**cell.resolved(), "data": curriculum.fingerprints()}
+        with Ledger(folder, config, wait=self.lock_seconds) as ledger:
             path = folder / "result.json"
             if not path.exists():
                 started = time.time()
@@ -119,7 +123,7 @@ class Runner:
     def _shared(self, curriculum: Curriculum) -> Ledger:
         cell = curriculum.cell
         folder = self.out / "shared" / f"{cell.benchmark}-{cell.sequence}-s{cell.seed}"
-        return Ledger(folder, Preparation.config(curriculum), wait=True)
+        return Ledger(folder, Preparation.config(curriculum), wait=math.inf)
 
     def _open(self, cell: Cell) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         asked = (cell.model, cell.dtype)
