@@ -21,12 +21,12 @@ def _defines(module: ModuleType, candidate: object) -> bool:
     return isinstance(candidate, type) and candidate.__module__ == module.__name__
 
 
-def named(name: str, known: Mapping[str, T], what: str) -> T:
-    """What is known under a name.
+def named(name: str, known: Mapping[str, T], unknown: str) -> T:
+    """What is known under a name; `unknown` opens the sentence said of one that is not: "unknown method".
 
     Raises:
         IVError: there is nothing of that name.
     """
     if name not in known:
-        raise IVError(f"unknown {what} {name!r}; there are {', '.join(sorted(known))}")
+        raise IVError(f"{unknown} {name!r}; there are {', '.join(sorted(known))}")
     return known[name]

@@ -21,4 +21,4 @@ def guide_named(name: str) -> Guide:
     Raises:
         IVError: there is none.
     """
-    return named(name, guides(), "guide")
+    return named(name, guides(), "unknown guide")

@@ -19,4 +19,4 @@ def method_named(name: str) -> type[Method]:
     Raises:
         IVError: there is none.
     """
-    return named(name, methods(), "method")
+    return named(name, methods(), "unknown method")
