@@ -147,6 +147,16 @@ def test_other_settings_of_a_method_are_another_arm():
     }
 
 
+def test_other_settings_of_guidance_are_another_arm_and_do_not_touch_plain_training():
+    plain, usual, other = (result(0, (36, end), (30, 20), guide=guide) for end, guide in ((12, "none"), (30, "iv"), (24, "iv")))
+    for each in (plain, other):
+        each["cell"] |= {"guidance": {"sign": -1}, "heads": 5}
+    assert {name: each["ip_recovered"] for name, each in headline([plain, usual, other])["controls"].items()} == {
+        "iv": 0.75,
+        "sequential + iv sign=-1 heads=5": 0.5,
+    }
+
+
 def test_sequences_are_pooled_only_with_themselves():
     plain = [result(0, (36, 12), (30, 20), sequence=name) for name in "AB"]
     other = [result(0, (36, hits), (30, 20), sequence=name) for name, hits in (("B", 12), ("A", 36))]

@@ -427,7 +427,7 @@ def test_cells_with_other_settings_have_other_names_and_those_left_as_they_are_t
     plain = cell(method="ewc")
     names = {cell(method="ewc", method_settings={"ewc": {"strength": value}}).name for value in (400, 400.00001, 40)}
     assert len(names | {plain.name}) == 4
-    assert "shipped-sentiment-word/ewc-strength400-lr0.001-e2-s0" in names
+    assert "shipped-sentiment-word/ewc-strength=400-lr0.001-e2-s0" in names
     for same in ({}, {"ewc": {}}, {"ewc": {"strength": 4000}}, {"replay": {"memory": 3}}):
         other = cell(method="ewc", method_settings=same)
         assert (other.name, other.resolved()) == (plain.name, plain.resolved())

@@ -28,6 +28,7 @@ from instruction_vectors.continual.runner import Runner, made_with
 from instruction_vectors.errors import DataError, IVError
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import instructed
+from instruction_vectors.vectors.vector import InstructionVector
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +308,48 @@ def test_settings_of_a_grid_take_one_value_or_many_and_numbers_as_yaml_reads_the
     assert (kept.method, kept.guide, kept.seed) == ("replay", "iv", 4)
     with pytest.raises(IVError, match="seeds: expected int values, got 'a'"):
         cells_of({**base, "seeds": "a"})
+
+
+def test_variants_of_a_grid_change_one_thing_each_and_their_cells_are_called_by_it(model: str) -> None:
+    base = {"benchmark": "shipped", "sequence": "sentiment-word", "model": model, "methods": "ewc", "seeds": [0, 1]}
+    guided = {"guides": "iv", "guidance": {"kl_weight": 0.5}}
+    variants = [{}, {"guidance": {"sign": -1}}, {"heads": 3, "guides": ["none", "iv"]}, {"learning_rates": [1e-2]}]
+    cells = cells_of({**base, **guided, "variants": variants})
+    ways = [
+        "ewc+iv-kl_weight=0.5-lr0.001",
+        "ewc+iv-sign=-1-kl_weight=0.5-lr0.001",
+        "ewc-lr0.001",  # without a guide there is nothing that heads are chosen for
+        "ewc+iv-kl_weight=0.5-heads=3-lr0.001",
+        "ewc+iv-kl_weight=0.5-lr0.01",
+    ]
+    assert [cell.name for cell in cells] == [f"shipped-sentiment-word/{way}-e2-s{seed}" for seed in (0, 1) for way in ways]
+    assert (cells[1].guidance.sign, cells[1].guidance.kl_weight, cells[3].heads) == (-1, 0.5, 3)
+
+
+@pytest.mark.parametrize("variants", [{"heads": 3}, ["heads"], "heads"])
+def test_variants_are_a_list_of_settings(variants: object) -> None:
+    with pytest.raises(IVError, match="variants: expected a list of settings by name, got"):
+        cells_of({"benchmark": "shipped", "sequence": "sentiment-word", "variants": variants})
+
+
+def test_an_unknown_setting_of_a_variant_is_refused_like_any_other() -> None:
+    with pytest.raises(IVError, match="unknown settings under guidance: sing"):
+        cells_of({"benchmark": "shipped", "sequence": "sentiment-word", "variants": [{"guidance": {"sing": -1}}]})
+
+
+def test_cells_with_other_vectors_do_not_share_them(model: str, tmp_path: Path) -> None:
+    usual = tiny_world.cell(model, guide="iv", sequence=tiny_world.TASKS[0])
+    others = [replace(usual, heads=usual.heads - 1), replace(usual, source="instructions")]
+    for cell in (usual, *others):
+        result = Runner(tmp_path).run(cell)
+        assert Cell.of(result["cell"]) == cell
+    made = [InstructionVector.from_pretrained(path) for path in (tmp_path / "shared").glob(f"*/vectors/{tiny_world.TASKS[0]}")]
+    (fewer,) = (vector for vector in made if len(vector.heads) == usual.heads - 1)
+    plain, told = sorted((vector for vector in made if vector is not fewer), key=lambda vector: vector.metadata["source"])
+    assert (plain.metadata["source"], told.metadata["source"]) == ("demonstrations", "instructions")
+    # From solved examples a head's mean is the same, few heads or many; the instruction alone says something else.
+    assert torch.equal(fewer.values[0], plain.values[plain.heads.index(fewer.heads[0])])
+    assert not any(torch.equal(one, other) for one in told.values for other in plain.values)
 
 
 def test_two_cells_of_one_name_are_refused(model: str, tmp_path: Path) -> None:

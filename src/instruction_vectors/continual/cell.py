@@ -12,6 +12,7 @@ from instruction_vectors.errors import IVError
 from instruction_vectors.models.loading import DType
 from instruction_vectors.settings import settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
+from instruction_vectors.vectors.prompting import Source
 
 LINKED_PROBES = (
     "country-capital",
@@ -24,6 +25,8 @@ LINKED_PROBES = (
 """Shipped tasks with a knowledge form, measured and never trained on: every measure stands on the same tasks."""
 PROBES = (*LINKED_PROBES, "capitalize", "choose-last-of-3")
 """With two more that have none."""
+HEADS = 10
+SOURCE: Source = "demonstrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Cell:
         max_tokens: longest input; a longer one is cut in its middle.
         max_new_tokens: longest answer.
         heads: heads of a vector, k.
+        source: what the prompts show that a vector is made from: solved examples, or the instruction alone (`vectors.extract`).
         shots: shots of in-context prompts.
         mean_prompts: prompts that head outputs are averaged over.
         effect_prompts: counterfactual prompts a task that the causal heads are found on.
@@ -76,7 +80,8 @@ class Cell:
     triangle: bool = False
     max_tokens: int = 512
     max_new_tokens: int = 128
-    heads: int = 10
+    heads: int = HEADS
+    source: Source = SOURCE
     shots: int = 5
     mean_prompts: int = 25
     effect_prompts: int = 2
@@ -91,8 +96,9 @@ class Cell:
         object.__setattr__(self, "method_settings", {name: values for name, values in changed.items() if values})
         if guide.anchors_only and not method.anchors_share:
             raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
-        if self.dtype not in get_args(DType):
-            raise IVError(f"dtype must be {' or '.join(get_args(DType))}, got {self.dtype!r}")
+        for name, allowed in (("dtype", get_args(DType)), ("source", get_args(Source))):
+            if getattr(self, name) not in allowed:
+                raise IVError(f"{name} must be {' or '.join(allowed)}, got {getattr(self, name)!r}")
         counts = (
             "train_rows",
             "test_rows",
@@ -110,11 +116,10 @@ class Cell:
     @property
     def name(self) -> str:
         """What its folder is called, unique in a grid."""
-        way = self.method if self.guide == "none" else f"{self.method}+{self.guide}"
-        stage = self.stage
-        # In full, so that no two values read alike.
-        own = "".join(f"-{name}{str(value).removesuffix('.0')}" for name, value in self.own_settings.items())
-        return f"{self.benchmark}-{self.sequence}/{way}{own}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
+        stage, way = self.stage, told(self.method, self.own_settings, "-")
+        if self.guide != "none":
+            way = f"{way}+{told(self.guide, guide_settings(self.resolved()), '-')}"
+        return f"{self.benchmark}-{self.sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
 
     @property
     def own_settings(self) -> Mapping[str, Any]:
@@ -124,11 +129,13 @@ class Cell:
     def resolved(self) -> dict[str, Any]:
         """Every setting it depends on, written out; `Cell.of` reads it back.
 
-        `method_settings` are those of its own method, and left out where it has its own values: so cells were written before
-        there were any.
+        `method_settings` are those of its own method. They are left out where it has its own values, and the source of vectors
+        where it is the usual one: so cells were written before there were any.
         """
         written = asdict(self)
         del written["method_settings"]
+        if self.source == SOURCE:
+            del written["source"]
         return written | ({"method_settings": {self.method: dict(self.own_settings)}} if self.own_settings else {})
 
     @classmethod
@@ -139,6 +146,27 @@ class Cell:
             IVError: an unknown setting, a missing one, or a value of the wrong kind.
         """
         return settings_of(cls, settings)
+
+
+def told(name: str, settings: Mapping[str, Any], between: str = " ") -> str:
+    """A name and the settings that go with it, in full, so that no two values read alike."""
+    return between.join([name, *(f"{key}={str(value).removesuffix('.0')}" for key, value in settings.items())])
+
+
+def vector_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What the vectors of a cell have otherwise than by default, from its resolved settings."""
+    return _changed({"heads": HEADS, "source": SOURCE}, cell)
+
+
+def guide_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What its guide has otherwise than by default: of the guidance, and of the vectors that guide."""
+    if cell["guide"] == "none":
+        return {}
+    return _changed(asdict(IVGuidanceConfig()), cell.get("guidance", {})) | vector_settings(cell)
+
+
+def _changed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name, value in usual.items() if given.get(name, value) != value}
 
 
 def grid(

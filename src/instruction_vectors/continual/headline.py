@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from instruction_vectors.continual.cell import guide_settings, told
 from instruction_vectors.continual.compare import Result, compare, course
 from instruction_vectors.evaluation.statistics import holm
 
@@ -107,10 +108,10 @@ def best_rate(cells: Iterable[Result]) -> Rate | None:
 
 
 def way(result: Result) -> tuple[str, str]:
-    """Method, with the settings that are not its own (`ewc strength=400`), and guide."""
+    """Method and guide, each with the settings that are not its own (`ewc strength=400`)."""
     cell = result["cell"]
     given = cell.get("method_settings", {}).get(cell["method"], {})
-    return " ".join([cell["method"], *(f"{name}={value:g}" for name, value in given.items())]), cell["guide"]
+    return told(cell["method"], given), told(cell["guide"], guide_settings(cell))
 
 
 def rate(result: Result) -> Rate:

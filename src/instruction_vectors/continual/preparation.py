@@ -22,8 +22,8 @@ from instruction_vectors.tasks.prompts import Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.training.anchors import Anchor
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.extraction import head_effects, head_scores, mean_head_outputs, provenance
-from instruction_vectors.vectors.prompting import demonstrations
+from instruction_vectors.vectors.extraction import head_effects, head_scores, provenance, told_means
+from instruction_vectors.vectors.prompting import Source
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
 Stage = dict[str, dict[str, Any]]
@@ -53,15 +53,15 @@ def measure_stage(
 
 def kept_means(
     ledger: Ledger, name: str, model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: Task, *,
-    prompts: int, shots: int, template: Template, seed: int,
+    prompts: int, shots: int, template: Template, seed: int, source: Source = "demonstrations",
 ) -> Tensor:  # fmt: skip
-    """Mean head outputs of a task's demonstrations `[layer, head, head_dim]`: computed once, kept beside the ledger's steps."""
+    """Mean head outputs `[layer, head, head_dim]` (`told_means`): computed once, kept beside the ledger's steps."""
     path = ledger.folder / "means" / f"{name}.safetensors"
 
     def compute() -> str:
         contexts = -(-prompts // 5)
-        built = demonstrations(task, prompts=prompts, shots=shots, contexts=contexts, template=template, seed=seed)
-        means = mean_head_outputs(model, tokenizer, [text for text, _ in built])
+        told: dict[str, Any] = {"contexts": contexts, "source": source, "template": template, "seed": seed}
+        means = told_means(model, tokenizer, task, prompts=prompts, shots=shots, **told)
         write_atomic(path, safetensors.torch.save({"means": means}))
         return path.name
 
@@ -146,7 +146,7 @@ class Preparation:
         cell = self.curriculum.cell
         return kept_means(
             self.ledger, name, self.model, self.tokenizer, task, prompts=cell.mean_prompts, shots=cell.shots,
-            template=template_of(task), seed=cell.seed,
+            template=template_of(task), seed=cell.seed, source=cell.source,
         )  # fmt: skip
 
     def _effects(self, name: str, task: Task, means: Tensor) -> Tensor:
@@ -168,6 +168,8 @@ class Preparation:
             self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots,
             seed=cell.seed, tokenizer=self.tokenizer,
         )  # fmt: skip
-        vector = InstructionVector.from_means(self.model, means, heads, metadata=metadata | {"scores": scores})
+        vector = InstructionVector.from_means(
+            self.model, means, heads, metadata=metadata | {"source": cell.source, "scores": scores}
+        )
         vector.save_pretrained(self.ledger.folder / "vectors" / task.name)
         return vector

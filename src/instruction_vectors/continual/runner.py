@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.cell import Cell, told, vector_settings
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.guides import Vectors, guide_named
@@ -122,7 +122,8 @@ class Runner:
 
     def _shared(self, curriculum: Curriculum) -> Ledger:
         cell = curriculum.cell
-        folder = self.out / "shared" / f"{cell.benchmark}-{cell.sequence}-s{cell.seed}"
+        what = told(f"{cell.benchmark}-{cell.sequence}", vector_settings(cell.resolved()), "-")
+        folder = self.out / "shared" / f"{what}-s{cell.seed}"
         return Ledger(folder, Preparation.config(curriculum), wait=math.inf)
 
     def _open(self, cell: Cell) -> tuple[nn.Module, PreTrainedTokenizerBase]:

@@ -6,7 +6,7 @@ a token depends on earlier tokens, since everything before it works token by tok
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -115,15 +115,20 @@ def _answering(backbone: nn.Module, hidden: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the length of a `with` block; afterwards every submodule has the mode it had."""
-    trained = [m for m in module.modules() if m.training]
-    module.eval()
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or evaluation mode for the length of a `with` block; afterwards every submodule has the mode it had."""
+    modes = {each: each.training for each in module.modules()}
+    module.train(training)
     try:
         yield
     finally:
-        for each in trained:
-            each.training = True
+        for each, mode in modes.items():
+            each.training = mode
+
+
+def evaluating(module: nn.Module) -> AbstractContextManager[None]:
+    """`in_mode` for evaluation."""
+    return in_mode(module, training=False)
 
 
 def anatomy_of(model: nn.Module) -> Anatomy:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from instruction_vectors.errors import ModelError
-from instruction_vectors.models.anatomy import Anatomy, evaluating, text_config, tolerance
+from instruction_vectors.models.anatomy import Anatomy, evaluating, in_mode, text_config, tolerance
 from instruction_vectors.models.blockwise import CALL, BlockwiseMask, in_blocks
 from instruction_vectors.models.memory import out_of_memory
 
@@ -213,15 +213,9 @@ def _goes_by_blocks(anatomy: Anatomy) -> bool:
     masks = list(mask.values()) if isinstance(mask, dict) else [mask]
     if not any(isinstance(one, BlockwiseMask) for one in masks) or not _as_apart(anatomy, mask):
         return False
-    modes = {module: module.training for module in anatomy.causal_lm.modules()}
     before = sum(one.plan.calls for one in masks if isinstance(one, BlockwiseMask))
-    try:
-        anatomy.causal_lm.train()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            anatomy.backbone(**_EXAMPLE._packed(anatomy, mask))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with in_mode(anatomy.causal_lm, training=True), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        anatomy.backbone(**_EXAMPLE._packed(anatomy, mask))
     calls = sum(one.plan.calls for one in masks if isinstance(one, BlockwiseMask))
     return before == anatomy.n_layers and calls == 2 * before
 
