@@ -137,3 +137,18 @@ def test_a_grid_s_folder_is_rendered_as_a_report(grid: Path) -> None:
     assert "Methods over task sequences" in page
     assert all(f"cells/{quote(name)}/result.json" in page for name in CELLS)
     assert "| replay |" in (grid / "report.md").read_text()
+
+
+def test_cells_are_chosen_by_a_pattern_and_flags_do_not_speak_over_variants(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    varied = tmp_path / "varied.yaml"
+    varied.write_text(yaml.safe_dump({**settings, "variants": [{}, {"guides": ["iv"]}]}))
+    listed = iv("--config", varied, "--list-cells").stdout.splitlines()
+    assert listed == [*CELLS, *(name.replace("-lr", "+iv-heads=2-lr") for name in CELLS)]
+    assert iv("--config", varied, "--list-cells", "--seeds", "3").stdout.count("-s3\n") == 4
+    chosen = iv("--config", varied, "--out", tmp_path / "out", "--watch", "--json", "--cell", "*/*+iv-*")
+    assert [each["cell"] for each in json.loads(chosen.stdout)] == listed[2:]
+    for flag, value in (("--guides", "plain_kl"), ("--guided", "no")):
+        refused = iv("--config", varied, "--list-cells", flag, value)
+        assert refused.exit_code == 2
+        assert "have guides of their own; choose among their cells with --cell" in refused.stderr

@@ -157,6 +157,13 @@ def test_other_settings_of_guidance_are_another_arm_and_do_not_touch_plain_train
     }
 
 
+def test_guidance_that_is_nowhere_as_usual_still_is_what_a_sequence_is_judged_by():
+    plain, guided = (result(0, (36, end), (30, 20), guide=guide) for end, guide in ((12, "none"), (30, "iv")))
+    guided["cell"]["heads"] = 20
+    found = headline([plain, guided])["func"]["A"]
+    assert (found["method"], found["guide"], found["ip_recovered"]) == ("sequential", "iv heads=20", 0.75)
+
+
 def test_sequences_are_pooled_only_with_themselves():
     plain = [result(0, (36, 12), (30, 20), sequence=name) for name in "AB"]
     other = [result(0, (36, hits), (30, 20), sequence=name) for name, hits in (("B", 12), ("A", 36))]

@@ -326,10 +326,44 @@ def test_variants_of_a_grid_change_one_thing_each_and_their_cells_are_called_by_
     assert (cells[1].guidance.sign, cells[1].guidance.kl_weight, cells[3].heads) == (-1, 0.5, 3)
 
 
-@pytest.mark.parametrize("variants", [{"heads": 3}, ["heads"], "heads"])
+@pytest.mark.parametrize("variants", [{"heads": 3}, ["heads"], "heads", []])
 def test_variants_are_a_list_of_settings(variants: object) -> None:
     with pytest.raises(IVError, match="variants: expected a list of settings by name, got"):
         cells_of({"benchmark": "shipped", "sequence": "sentiment-word", "variants": variants})
+
+
+def test_cells_that_differ_in_nothing_they_use_are_one_and_others_of_one_name_are_refused(model: str) -> None:
+    def ways(**given: Any) -> list[str]:
+        return [cell.name.split("/")[1].split("-lr")[0] for cell in cells_of({**base, **given})]
+
+    base = {"benchmark": "shipped", "sequence": "sentiment-word", "model": model, "guides": ["none", "plain_kl", "lwf", "fvg"]}
+    usual = ["sequential", "sequential+plain_kl", "sequential+lwf", "sequential+fvg"]
+    # Plain training has no vectors and no guidance, plain KL no vectors, LwF and FVG their authors' settings; FVG has vectors.
+    assert ways(variants=[{}, {"heads": 5}]) == [*usual, "sequential+fvg-heads=5"]
+    assert ways(variants=[{}, {"guidance": {"kl_weight": 4}}]) == [*usual, "sequential+plain_kl-kl_weight=4"]
+    # Steered anchors are answered under vectors, whatever guides them.
+    assert ways(methods="steered_anchors", guides=["none", "anchors_kl", "anchors_iv"], heads=5) == [
+        "steered_anchors-heads=5",
+        "steered_anchors-heads=5+anchors_kl",
+        "steered_anchors+anchors_iv-heads=5",
+    ]
+    with pytest.raises(IVError, match=r"two cells are called .*sequential-lr0.001-e2-s0, with other test_rows, probe_rows: give"):
+        cells_of({**base, "variants": [{}, {"test_rows": 5, "probe_rows": 5}]})
+
+
+def test_a_variant_reaches_into_settings_within_settings_and_is_heard(model: str) -> None:
+    base = {"benchmark": "shipped", "sequence": "sentiment-word", "model": model, "methods": ["inscl"]}
+    given = {"method_settings": {"inscl": {"memory": 5}}, "stage": {"batch_size": 4}}
+    changed = {"method_settings": {"inscl": {"embedded": 7}}, "stage": {"rank": 2}}
+    (cell,) = cells_of({**base, **given, "variants": [changed]})
+    assert cell.own_settings == {"memory": 5, "embedded": 7}
+    assert (cell.stage.batch_size, cell.stage.rank) == (4, 2)
+    for variant, said in (
+        ({"method": "ewc"}, "method would go unheard beside methods"),
+        ({"stage": {"epochs": 1}, "epochs": 2}, "stage.epochs would go unheard beside epochs"),
+    ):
+        with pytest.raises(IVError, match=f"variants: {said}"):
+            cells_of({**base, "variants": [variant]})
 
 
 def test_an_unknown_setting_of_a_variant_is_refused_like_any_other() -> None:

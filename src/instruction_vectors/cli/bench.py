@@ -1,6 +1,7 @@
 """`iv bench`: grids of task sequences, methods and guidance."""
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from instruction_vectors.cli.screen import quiet
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/bench"), show_default=True)
 @click.option("--keep-stages", is_flag=True, help="Keep the adapters after every task of a finished cell, for `iv diagnose`.")
 @click.option("--list-cells", is_flag=True, help="Print the cells' names and stop.")
-@click.option("--cell", "only", help="Run this cell only (SLURM: one job a cell).")
+@click.option("--cell", "only", help="Run this cell only (SLURM: one job a cell), or those of a shell pattern: '*/olora-*'.")
 @click.option("--ray", "on_ray", is_flag=True, help="Run the cells on a local Ray cluster.")
 @click.option("--ray-address", help="Run the cells on this Ray cluster.")
 @click.option("--cpus", default=2.0, show_default=True, help="On Ray: processors a cell.")
@@ -105,7 +106,7 @@ def bench(
         click.echo(json.dumps(names) if as_json else "\n".join(names))
         return
     if only:
-        cells = [cell for cell in cells if cell.name == only]
+        cells = [cell for cell in cells if cell.name == only] or [cell for cell in cells if fnmatchcase(cell.name, only)]
         if not cells:
             raise click.BadParameter(f"no cell {only!r}; --list-cells names them", param_hint="--cell")
     if watch:
@@ -133,16 +134,22 @@ def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
     path = flags.pop("config")
     settings: dict[str, Any] = read_yaml(path) if path else {}
     batch = flags.pop("batch_size")
-    for name, value in flags.items():
-        if value is not None and value != ():
-            settings[name] = value.split(",") if name in AXES else value
+    asked = {
+        name: value.split(",") if name in AXES else value for name, value in flags.items() if value is not None and value != ()
+    }
     if guided is not None:
-        settings["guides"] = guided
+        asked["guides"] = guided
     stage = settings.get("stage") or {}
     # Anything else under that name is refused where the cell is read.
     if batch is not None and isinstance(stage, dict):
-        settings["stage"] = {**stage, "batch_size": batch}
-    return settings
+        asked["stage"] = {**stage, "batch_size": batch}
+    variants = settings.get("variants")
+    varied = {name for each in variants for name in each if isinstance(each, dict)} if isinstance(variants, list) else set()
+    if both := sorted(asked.keys() & varied):
+        raise click.UsageError(
+            f"the variants of {path} have {', '.join(both)} of their own; choose among their cells with --cell"
+        )
+    return settings | asked
 
 
 def _print_paces(cells: Any, out: Path) -> None:

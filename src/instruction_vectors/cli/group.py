@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from instruction_vectors.allocator import large_blocks_apart
 from instruction_vectors.errors import IVError
 
 _GO_ON = ("bench", "demo", "train")
@@ -22,6 +23,7 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
+        large_blocks_apart()
         try:
             return super().invoke(ctx)
         except IVError as error:

@@ -1,6 +1,6 @@
 """A benchmark run: which cells."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from instruction_vectors.continual.cell import Cell, grid
@@ -8,23 +8,39 @@ from instruction_vectors.errors import IVError
 
 AXES: dict[str, type] = {"methods": str, "guides": str, "seeds": int, "learning_rates": float, "epochs": int}
 """What a grid varies; every other setting is the same in all its cells."""
+_ONE = {
+    "methods": "method",
+    "guides": "guide",
+    "seeds": "seed",
+    "learning_rates": "stage.learning_rate",
+    "epochs": "stage.epochs",
+}
+"""The setting of a cell that each axis stands in place of."""
+_PERHAPS_UNUSED = {"guidance", "heads", "source", "method_settings"}
+"""Settings of which a cell's name holds what the cell uses."""
 
 
 def cells_of(settings: Mapping[str, Any]) -> list[Cell]:
     """Cells of a grid from settings under the names of `Cell` and the axes, one value or a list of them for each axis.
 
     Under `variants` stand settings laid over the others, a grid of its own for each: `[{}, {guidance: {sign: -1}}, {heads: 5}]`.
-    All variants of a seed come before the next seed.
+    All variants of a seed come before the next seed; cells that differ in nothing they use are one.
 
     Raises:
-        IVError: an unknown name, a value of the wrong kind, or no sequence.
+        IVError: an unknown name, a value of the wrong kind, no sequence, or two cells of one name.
     """
     given = dict(settings)
-    if (variants := given.pop("variants", None)) is not None:
-        if not isinstance(variants, list) or not all(isinstance(each, Mapping) for each in variants):
-            raise IVError(f"variants: expected a list of settings by name, got {variants!r}")
-        cells = [cell for each in variants for cell in cells_of(_laid_over(given, each))]
-        return sorted(cells, key=lambda cell: cell.seed)
+    variants = given.pop("variants", [{}])
+    if not isinstance(variants, list) or not variants or not all(isinstance(each, Mapping) for each in variants):
+        raise IVError(f"variants: expected a list of settings by name, got {variants!r}")
+    for each in variants:
+        _check_heard(given, each)
+    cells = [cell for each in variants for cell in _combined(_laid_over(given, each))]
+    return _once(cells if len(variants) == 1 else sorted(cells, key=lambda cell: cell.seed))
+
+
+def _combined(given: dict[str, Any]) -> list[Cell]:
+    """Every sequence with every combination along the axes."""
     axes = {name: _values(name, given.pop(name)) for name in AXES if given.get(name) is not None}
     for name in ("benchmark", "sequence"):
         if not given.get(name):
@@ -33,11 +49,33 @@ def cells_of(settings: Mapping[str, Any]) -> list[Cell]:
     return [cell for base in bases for cell in grid(base, **axes)]
 
 
+def _check_heard(given: Mapping[str, Any], variant: Mapping[str, Any]) -> None:
+    """A variant's setting would go unheard where the axis in its place is given."""
+    stage = variant.get("stage")
+    said = {*variant, *(f"stage.{name}" for name in (stage if isinstance(stage, Mapping) else ()))}
+    for axis, one in _ONE.items():
+        if one in said and {**given, **variant}.get(axis) is not None:
+            raise IVError(f"variants: {one} would go unheard beside {axis}; write {axis} there")
+
+
 def _laid_over(given: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
     """`given` with what a variant says otherwise; of settings within settings only what it names."""
-    both = [(name, given.get(name), value) for name, value in variant.items()]
-    changed = {name: {**old, **new} if isinstance(old, Mapping) and isinstance(new, Mapping) else new for name, old, new in both}
+    changed = {
+        name: _laid_over(given[name], value) if isinstance(value, Mapping) and isinstance(given.get(name), Mapping) else value
+        for name, value in variant.items()
+    }
     return {**given, **changed}
+
+
+def _once(cells: Iterable[Cell]) -> list[Cell]:
+    """Of cells with one name, which must not differ in anything they use, the first."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        first, second = found.setdefault(cell.name, cell).resolved(), cell.resolved()
+        unlike = [name for name in first if first[name] != second.get(name) and name not in _PERHAPS_UNUSED]
+        if unlike:
+            raise IVError(f"two cells are called {cell.name}, with other {', '.join(unlike)}: give each a folder of its own")
+    return list(found.values())
 
 
 def _values(name: str, value: Any) -> list[Any]:

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, get_args
 
-from instruction_vectors.continual.guides import guide_named
-from instruction_vectors.continual.methods import method_named
+from instruction_vectors.continual.guides import guide_named, guides
+from instruction_vectors.continual.methods import method_named, methods
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
 from instruction_vectors.models.loading import DType
@@ -116,9 +116,8 @@ class Cell:
     @property
     def name(self) -> str:
         """What its folder is called, unique in a grid."""
-        stage, way = self.stage, told(self.method, self.own_settings, "-")
-        if self.guide != "none":
-            way = f"{way}+{told(self.guide, guide_settings(self.resolved()), '-')}"
+        method, guide = arm(self.resolved(), "-")
+        way, stage = method if self.guide == "none" else f"{method}+{guide}", self.stage
         return f"{self.benchmark}-{self.sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
 
     @property
@@ -148,21 +147,37 @@ class Cell:
         return settings_of(cls, settings)
 
 
+def arm(cell: Mapping[str, Any], between: str = " ") -> tuple[str, str]:
+    """Method and guide of a cell's resolved settings, each with what it uses otherwise than by default (`ewc strength=400`)."""
+    method, guide, vectors = cell["method"], cell["guide"], vector_settings(cell)
+    own = dict(cell.get("method_settings", {}).get(method, {}))
+    guided, steers = _guidance(cell)
+    if steers:
+        guided |= vectors
+    elif method in methods() and methods()[method].anchors_steered:
+        own |= vectors
+    return told(method, own, between), told(guide, guided, between)
+
+
 def told(name: str, settings: Mapping[str, Any], between: str = " ") -> str:
     """A name and the settings that go with it, in full, so that no two values read alike."""
     return between.join([name, *(f"{key}={str(value).removesuffix('.0')}" for key, value in settings.items())])
 
 
 def vector_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """What the vectors of a cell have otherwise than by default, from its resolved settings."""
+    """What a cell's vectors have otherwise than by default, from its resolved settings."""
     return _changed({"heads": HEADS, "source": SOURCE}, cell)
 
 
-def guide_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """What its guide has otherwise than by default: of the guidance, and of the vectors that guide."""
+def _guidance(cell: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What of the guidance the cell's guide leaves and is not as usual, and whether a vector has any part in it."""
     if cell["guide"] == "none":
-        return {}
-    return _changed(asdict(IVGuidanceConfig()), cell.get("guidance", {})) | vector_settings(cell)
+        return {}, False
+    usual = IVGuidanceConfig()
+    given = settings_of(IVGuidanceConfig, cell.get("guidance", {}))
+    if cell["guide"] in guides():
+        usual, given = (guides()[cell["guide"]].guidance(each) for each in (usual, given))
+    return _changed(asdict(usual), asdict(given)), bool(given.sign or given.teacher_scale or given.consistency_weight)
 
 
 def _changed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

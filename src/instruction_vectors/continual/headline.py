@@ -1,10 +1,10 @@
 """What a grid's finished cells say in a few numbers: guidance and its controls against plain training at its best."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from instruction_vectors.continual.cell import guide_settings, told
+from instruction_vectors.continual.cell import arm
 from instruction_vectors.continual.compare import Result, compare, course
 from instruction_vectors.evaluation.statistics import holm
 
@@ -63,7 +63,7 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             base, below = _arm(cells, *PLAIN, best), _lower(cells, best)
             plain += base
             lower += below
-            for method, guide in GUIDED:
+            for method, guide in _guided_arms(cells):
                 if guided := _against(base, _arm(cells, method, guide, best)):
                     at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
                     others = _controls(base, cells, below)
@@ -71,6 +71,14 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
                     out.setdefault(benchmark, {})[sequence] = guided | at | {"controls": others}
                     break
     return out | {"controls": _controls(plain, results, lower)}
+
+
+def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
+    """Those of `GUIDED` in their order, each as usual first and then with whatever other settings it is found with."""
+    found = _arms(cells)
+    for wanted in GUIDED:
+        yield wanted
+        yield from (arm for arm in found if arm != wanted and tuple(name.split()[0] for name in arm) == wanted)
 
 
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
@@ -108,10 +116,8 @@ def best_rate(cells: Iterable[Result]) -> Rate | None:
 
 
 def way(result: Result) -> tuple[str, str]:
-    """Method and guide, each with the settings that are not its own (`ewc strength=400`)."""
-    cell = result["cell"]
-    given = cell.get("method_settings", {}).get(cell["method"], {})
-    return told(cell["method"], given), told(cell["guide"], guide_settings(cell))
+    """Method and guide, each with the settings that are not as usual (`ewc strength=400`)."""
+    return arm(result["cell"])
 
 
 def rate(result: Result) -> Rate:

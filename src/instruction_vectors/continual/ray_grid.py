@@ -80,8 +80,10 @@ def _run_cell(
 ) -> dict[str, Any]:
     import torch
 
+    from instruction_vectors.allocator import large_blocks_apart
     from instruction_vectors.continual.runner import Runner
 
+    large_blocks_apart()
     torch.set_num_threads(threads)
     return Runner(Path(out), Path(data_dir) if data_dir else None, keep_stages, lock_seconds).run(Cell.of(settings))
 

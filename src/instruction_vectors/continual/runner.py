@@ -76,6 +76,7 @@ class Runner:
             return finished
 
     def _result(self, cell: Cell, curriculum: Curriculum, ledger: Ledger) -> dict[str, Any]:
+        code = code_fingerprint()  # as it was loaded: by the end its files may be others
         model, tokenizer = self._open(cell)
         made = made_with(ledger, model)
         with self._shared(curriculum) as shared:
@@ -102,7 +103,7 @@ class Runner:
             "method_settings": method.chosen(),
             "data": curriculum.fingerprints(),
             **made,
-            "code": code_fingerprint(),
+            "code": code,
             "tasks": names,
             "cut": curriculum.cut(tokenizer),
             **summary(names, stages, seed=cell.seed),

@@ -109,7 +109,8 @@ def _by_sequence(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]
 
 
 def _look(cell: Mapping[str, Any]) -> tuple[str, str]:
-    return _GUIDES.get(str(cell.get("guide")), ("tick", "base"))
+    """That of its guide, whatever settings it has."""
+    return _GUIDES.get(str(cell.get("guide")).split(" ")[0], ("tick", "base"))
 
 
 def _named(cell: Mapping[str, Any]) -> str:
