@@ -18,8 +18,8 @@ def large_blocks_apart() -> bool:
     By itself glibc raises the size from which it does so to 32 MB (mallopt(3), M_MMAP_THRESHOLD). Activations of many sizes then
     share the heap with what lives longer, such as kept teacher states: it grows in holes, and looking for one that fits costs
     training on long rows a fifth of its time. Another allocator, another C library and whoever has told glibc otherwise in the
-    environment are left alone. PyTorch is told to ask for huge pages, of which a new block needs fewer; it listens until its first
-    tensor.
+    environment are left alone. PyTorch, which listens until its first tensor, is told to ask for huge pages: a new block needs
+    fewer of them.
     """
     if "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
