@@ -13,7 +13,7 @@ import instruction_vectors
 ROOT = Path(instruction_vectors.__file__).parent
 # From the ground up: a module imports its own floor and those below.
 FLOORS = (
-    {"errors", "version", "files", "progress", "environment", "settings"},
+    {"allocator", "errors", "version", "files", "progress", "environment", "settings"},
     {"models"},
     {"tasks"},
     {"vectors"},
