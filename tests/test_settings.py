@@ -56,7 +56,7 @@ def test_settings_come_back_from_json():
         ({"path": None}, "missing settings: path"),
         (3, "expected settings by name, got 3"),
         ({"path": "x", "part": [1]}, "part: expected settings by name, got"),
-        ({"path": "x", "part": {"rat": 1}}, "unknown settings under part: rat; there are rate, names"),
+        ({"path": "x", "part": {"rat": 1}}, r"unknown settings under part: rat \(did you mean rate\?\); there are rate, names"),
         ({"path": "x", 4: 1}, "unknown settings: 4; there are path, count"),
         ({"path": 5}, "path: expected str, got 5"),
         ({"path": "x", "count": 1.5}, "count: expected int, got 1.5"),

@@ -1,7 +1,8 @@
 """Settings as users write them, made into the dataclass they are for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from instruction_vectors.errors import IVError
@@ -30,13 +31,19 @@ def settings_of(kind: type[T], given: Any, name: str = "") -> T:
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     within = f" under {name}" if name else ""
     if unknown := sorted(str(key) for key in given if key not in known):
-        raise IVError(f"unknown settings{within}: {', '.join(unknown)}; there are {', '.join(known)}")
+        told = ", ".join(name + _meant(name, known) for name in unknown)
+        raise IVError(f"unknown settings{within}: {told}; there are {', '.join(known)}")
     written = {key: value for key, value in given.items() if value is not None}
     needed = [key for key, field in known.items() if field.default is MISSING and field.default_factory is MISSING]
     if missing := [key for key in needed if key not in written]:
         raise IVError(f"missing settings{within}: {', '.join(missing)}")
     hints = get_type_hints(kind)
     return kind(**{key: _typed(hints[key], value, f"{name}.{key}" if name else key) for key, value in written.items()})
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:

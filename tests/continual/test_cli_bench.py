@@ -145,10 +145,11 @@ def test_cells_are_chosen_by_a_pattern_and_flags_do_not_speak_over_variants(conf
     varied.write_text(yaml.safe_dump({**settings, "variants": [{}, {"guides": ["iv"]}]}))
     listed = iv("--config", varied, "--list-cells").stdout.splitlines()
     assert listed == [*CELLS, *(name.replace("-lr", "+iv-heads=2-lr") for name in CELLS)]
+    assert iv("--config", varied, "--list-cells", "--cell", "*/*+iv-*").stdout.splitlines() == listed[2:]
     assert iv("--config", varied, "--list-cells", "--seeds", "3").stdout.count("-s3\n") == 4
     chosen = iv("--config", varied, "--out", tmp_path / "out", "--watch", "--json", "--cell", "*/*+iv-*")
     assert [each["cell"] for each in json.loads(chosen.stdout)] == listed[2:]
     for flag, value in (("--guides", "plain_kl"), ("--guided", "no")):
         refused = iv("--config", varied, "--list-cells", flag, value)
         assert refused.exit_code == 2
-        assert "have guides of their own; choose among their cells with --cell" in refused.stderr
+        assert "have guides of their own: change them there, or choose cells with --cell" in refused.stderr

@@ -101,14 +101,14 @@ def bench(
         click.echo(json.dumps({"different": different}) if as_json else ", ".join(different) or "the same numbers")
         ctx.exit(1 if different else 0)
     cells = grids.cells_of(_bench_settings(flags))
-    if list_cells:
-        names = [cell.name for cell in cells]
-        click.echo(json.dumps(names) if as_json else "\n".join(names))
-        return
     if only:
         cells = [cell for cell in cells if cell.name == only] or [cell for cell in cells if fnmatchcase(cell.name, only)]
         if not cells:
             raise click.BadParameter(f"no cell {only!r}; --list-cells names them", param_hint="--cell")
+    if list_cells:
+        names = [cell.name for cell in cells]
+        click.echo(json.dumps(names) if as_json else "\n".join(names))
+        return
     if watch:
         from instruction_vectors.continual import watching
 
@@ -147,7 +147,7 @@ def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
     varied = {name for each in variants for name in each if isinstance(each, dict)} if isinstance(variants, list) else set()
     if both := sorted(asked.keys() & varied):
         raise click.UsageError(
-            f"the variants of {path} have {', '.join(both)} of their own; choose among their cells with --cell"
+            f"the variants of {path} have {', '.join(both)} of their own: change them there, or choose cells with --cell"
         )
     return settings | asked
 

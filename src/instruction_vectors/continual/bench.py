@@ -32,11 +32,17 @@ def cells_of(settings: Mapping[str, Any]) -> list[Cell]:
     given = dict(settings)
     variants = given.pop("variants", [{}])
     if not isinstance(variants, list) or not variants or not all(isinstance(each, Mapping) for each in variants):
-        raise IVError(f"variants: expected a list of settings by name, got {variants!r}")
-    for each in variants:
-        _check_heard(given, each)
-    cells = [cell for each in variants for cell in _combined(_laid_over(given, each))]
-    return _once(cells if len(variants) == 1 else sorted(cells, key=lambda cell: cell.seed))
+        raise IVError(f"variants: expected a list, one entry a variant (`- heads: 5`), got {variants!r}")
+    if variants == [{}]:
+        return _once(_combined(given))
+    cells: list[Cell] = []
+    for number, variant in enumerate(variants, start=1):
+        try:
+            _check_heard(given, variant)
+            cells += _combined(_laid_over(given, variant))
+        except IVError as error:
+            raise IVError(f"variant {number}: {error}") from error
+    return _once(sorted(cells, key=lambda cell: cell.seed))
 
 
 def _combined(given: dict[str, Any]) -> list[Cell]:
@@ -55,7 +61,7 @@ def _check_heard(given: Mapping[str, Any], variant: Mapping[str, Any]) -> None:
     said = {*variant, *(f"stage.{name}" for name in (stage if isinstance(stage, Mapping) else ()))}
     for axis, one in _ONE.items():
         if one in said and {**given, **variant}.get(axis) is not None:
-            raise IVError(f"variants: {one} would go unheard beside {axis}; write {axis} there")
+            raise IVError(f"{one} has no effect where {axis} is given; write {axis} in the variant")
 
 
 def _laid_over(given: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +80,8 @@ def _once(cells: Iterable[Cell]) -> list[Cell]:
         first, second = found.setdefault(cell.name, cell).resolved(), cell.resolved()
         unlike = [name for name in first if first[name] != second.get(name) and name not in _PERHAPS_UNUSED]
         if unlike:
-            raise IVError(f"two cells are called {cell.name}, with other {', '.join(unlike)}: give each a folder of its own")
+            told = f"two cells are called {cell.name} and differ in {', '.join(unlike)}, which is no part of a name"
+            raise IVError(f"{told}; run them as two grids, each with an --out of its own")
     return list(found.values())
 
 
