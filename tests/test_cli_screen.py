@@ -82,10 +82,26 @@ def test_off_a_terminal_short_work_is_silent_and_long_work_speaks_now_and_then(c
             advance(done)
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "Long: 2/4, 0.1 step/s, about 30 s left",
-        "Long: 4/4, 0.1 step/s, about 0 s left",
-        "Long: 4/4 in 75.0 s (0.1 step/s)",
+        "Long: 2/4, 15.0 s/step, about 30 s left",
+        "Long: 4/4, 15.0 s/step, about 0 s left",
+        "Long: 4/4 in 75 s (18.8 s/step)",
     ]
+
+
+def test_off_a_terminal_a_long_line_stays_one_and_long_times_are_told_in_hours_and_minutes(capsys, monkeypatch):
+    clock = iter([0.0, 30.0, 7200.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.track("A name " * 20 + "[bold]", 303, "row") as advance:
+        advance(1)
+    assert capsys.readouterr().err.splitlines() == [
+        "A name " * 20 + "[bold]: 1/303, 30.0 s/row, about 2 h 31 min left",
+        "A name " * 20 + "[bold]: 303/303 in 2 h 00 min (23.8 s/row)",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (3569, "59 min"), (3571, "1 h 00 min")])
+def test_times_have_two_units_at_most(seconds, told):
+    assert progress._time(seconds) == told
 
 
 def test_waiting_shows_on_a_terminal_only(capsys):

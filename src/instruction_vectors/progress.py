@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import (
@@ -62,20 +63,31 @@ def _live(description: str, total: int, unit: str) -> Iterator[Callable[[int], N
 @contextmanager
 def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     start = spoke = time.monotonic()
-    out = console()
+    say = partial(console().print, markup=False, soft_wrap=True)
 
     def advance(done: int) -> None:
         nonlocal spoke
         now = time.monotonic()
         if now - spoke >= _QUIET_SECONDS and done:
             spoke = now
-            left = (now - start) / done * (total - done)
-            out.print(f"{description}: {done}/{total}, {_rate(done, now - start, unit)}, about {left:.0f} s left", markup=False)
+            left = _time((now - start) / done * (total - done))
+            say(f"{description}: {done}/{total}, {_rate(done, now - start, unit)}, about {left} left")
 
     yield advance
     if (seconds := time.monotonic() - start) >= _QUIET_SECONDS:
-        out.print(f"{description}: {total}/{total} in {seconds:.1f} s ({_rate(total, seconds, unit)})", markup=False)
+        say(f"{description}: {total}/{total} in {_time(seconds)} ({_rate(total, seconds, unit)})")
 
 
 def _rate(done: int, seconds: float, unit: str) -> str:
-    return f"{done / seconds:.1f} {unit}/s" if seconds > 0 and done else ""
+    """Units a second, or seconds a unit where that is the larger number."""
+    if seconds <= 0 or not done:
+        return ""
+    return f"{done / seconds:.1f} {unit}/s" if done >= seconds else f"{seconds / done:.1f} s/{unit}"
+
+
+def _time(seconds: float) -> str:
+    """To two units at most: `95 s`, `12 min`, `2 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
