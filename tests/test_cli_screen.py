@@ -103,7 +103,7 @@ def test_off_a_terminal_a_long_line_stays_one_and_long_times_are_told_in_hours_a
     ("seconds", "told"), [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (3569, "59 min"), (3571, "1 h 00 min")]
 )
 def test_times_have_two_units_at_most(seconds, told):
-    assert progress._time(seconds) == told
+    assert progress.duration(seconds) == told
 
 
 def test_waiting_shows_on_a_terminal_only(capsys):

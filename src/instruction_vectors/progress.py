@@ -26,6 +26,14 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def duration(seconds: float) -> str:
+    """A time in words, to two units at most: `95 s`, `12 min`, `2 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
 @contextmanager
 def track(description: str, total: int, unit: str = "it") -> Iterator[Callable[[int], None]]:
     """Show progress for the length of a `with` block; call the yielded function with how many of `total` are done."""
@@ -70,12 +78,12 @@ def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], 
         now = time.monotonic()
         if now - spoke >= _QUIET_SECONDS and done:
             spoke = now
-            left = _time((now - start) / done * (total - done))
+            left = duration((now - start) / done * (total - done))
             say(f"{description}: {done}/{total}, {_rate(done, now - start, unit)}, about {left} left")
 
     yield advance
     if (seconds := time.monotonic() - start) >= _QUIET_SECONDS:
-        say(f"{description}: {total}/{total} in {_time(seconds)} ({_rate(total, seconds, unit)})")
+        say(f"{description}: {total}/{total} in {duration(seconds)} ({_rate(total, seconds, unit)})")
 
 
 def _rate(done: int, seconds: float, unit: str) -> str:
@@ -83,11 +91,3 @@ def _rate(done: int, seconds: float, unit: str) -> str:
     if seconds <= 0 or not done:
         return ""
     return f"{done / seconds:.1f} {unit}/s" if done >= seconds else f"{seconds / done:.1f} s/{unit}"
-
-
-def _time(seconds: float) -> str:
-    """To two units at most: `95 s`, `12 min`, `2 h 05 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

@@ -41,6 +41,16 @@ def settings_of(kind: type[T], given: Any, name: str = "") -> T:
     return kind(**{key: _typed(hints[key], value, f"{name}.{key}" if name else key) for key, value in written.items()})
 
 
+def one_of(kind: Any, value: Any, name: str, error: type[IVError] = IVError) -> None:
+    """Nothing, where the value is one of those a `Literal` allows; else an error that names them.
+
+    Raises:
+        IVError: any other value, as `error`.
+    """
+    if value not in (allowed := get_args(kind)):
+        raise error(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+
+
 def _meant(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""

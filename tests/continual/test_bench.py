@@ -87,7 +87,7 @@ def test_finished_cells_need_nothing_and_tell_the_others_how_long(tmp_path: Path
     assert title == "1 of 2 cells finished, about 66 s of computing left"
     begin(tmp_path, grid[1], train=(3600.0, 3600.0, 0.0), measure=(3600.0, 3600.0, 0.0), whole=True)
     title, rows = shown(grid, tmp_path)
-    assert rows["ewc"] == ["finished", "7 of 7", "0.03", "4.0 h", "0 s"]
+    assert rows["ewc"] == ["finished", "7 of 7", "0.03", "4 h 00 min", "0 s"]
     assert title == "2 of 2 cells finished"
 
 

@@ -483,5 +483,5 @@ def test_frozen_weights_of_half_the_size_are_trained_over_and_measured(model: st
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert losses[0] != losses[1]
-    with pytest.raises(IVError, match="dtype must be float32 or bfloat16, got 'int8'"):
+    with pytest.raises(IVError, match="dtype must be 'float32' or 'bfloat16', got 'int8'"):
         replace(cell, dtype="int8")  # type: ignore[arg-type]

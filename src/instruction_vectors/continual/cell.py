@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 from instruction_vectors.continual.guides import guide_named, guides
 from instruction_vectors.continual.methods import method_named, methods
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
 from instruction_vectors.models.loading import DType
-from instruction_vectors.settings import settings_of
+from instruction_vectors.settings import one_of, settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.vectors.prompting import Source
 
@@ -96,9 +96,8 @@ class Cell:
         object.__setattr__(self, "method_settings", {name: values for name, values in changed.items() if values})
         if guide.anchors_only and not method.anchors_share:
             raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
-        for name, allowed in (("dtype", get_args(DType)), ("source", get_args(Source))):
-            if getattr(self, name) not in allowed:
-                raise IVError(f"{name} must be {' or '.join(allowed)}, got {getattr(self, name)!r}")
+        one_of(DType, self.dtype, "dtype")
+        one_of(Source, self.source, "source")
         counts = (
             "train_rows",
             "test_rows",

@@ -78,13 +78,13 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
     found = _arms(cells)
     for wanted in GUIDED:
         yield wanted
-        yield from (arm for arm in found if arm != wanted and tuple(name.split()[0] for name in arm) == wanted)
+        yield from (each for each in found if each != wanted and tuple(name.split()[0] for name in each) == wanted)
 
 
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
     """What each arm keeps and costs against plain training, where it has finished cells."""
-    arms = {arm_name(*arm): _at_rates_of(plain, results, *arm) for arm in _arms(results)} | {"lower_lr": lower}
-    controls = {name: _against(plain, arm) for name, arm in arms.items()}
+    arms = {arm_name(*each): _at_rates_of(plain, results, *each) for each in _arms(results)} | {"lower_lr": lower}
+    controls = {name: _against(plain, others) for name, others in arms.items()}
     return _corrected({name: found for name, found in controls.items() if found})
 
 
@@ -96,7 +96,7 @@ def arm_name(method: str, guide: str) -> str:
 def _arms(results: Iterable[Result]) -> list[tuple[str, str]]:
     """Method and guide of everything found but plain training: those with a name of their own, then the others."""
     found = {way(result) for result in results} - {PLAIN}
-    return [*(arm for arm in NAMES if arm in found), *sorted(found - NAMES.keys(), key=lambda arm: arm_name(*arm))]
+    return [*(each for each in NAMES if each in found), *sorted(found - NAMES.keys(), key=lambda each: arm_name(*each))]
 
 
 def _corrected(controls: dict[str, dict[str, Any]]) -> dict[str, Any]:

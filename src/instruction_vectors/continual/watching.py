@@ -11,6 +11,7 @@ from rich.table import Table
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.grid import standing
 from instruction_vectors.continual.pace import paces, seconds_left
+from instruction_vectors.progress import duration
 
 
 def watch(cells: Sequence[Cell], out: Path, *, every: float = 2.0) -> None:
@@ -37,7 +38,8 @@ def table(cells: Sequence[Cell], out: Path) -> Table:
         each, rate = pace.standing, pace.a_minute
         steps = f"{each.steps} of {'?' if pace.steps is None else pace.steps}"
         speed = "" if rate is None else f"{rate:,.2f}"
-        shown.add_row(each.cell.name, each.state, steps, speed, _duration(each.seconds), _duration(seconds))
+        still = "?" if seconds is None else duration(seconds)
+        shown.add_row(each.cell.name, each.state, steps, speed, duration(each.seconds), still)
     return shown
 
 
@@ -45,10 +47,4 @@ def _left(seconds: Sequence[float | None]) -> str:
     known = [each for each in seconds if each is not None]
     if not sum(known):
         return ""
-    return f", {'about' if len(known) == len(seconds) else 'more than'} {_duration(sum(known))} of computing left"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f", {'about' if len(known) == len(seconds) else 'more than'} {duration(sum(known))} of computing left"

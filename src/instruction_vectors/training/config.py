@@ -1,9 +1,10 @@
 """What can be chosen about guidance, each choice with its source."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_origin, get_type_hints
 
 from instruction_vectors.errors import TrainingError
+from instruction_vectors.settings import one_of
 from instruction_vectors.training.objectives import Direction
 from instruction_vectors.training.schedule import Schedule
 from instruction_vectors.vectors.injection import Mode
@@ -45,9 +46,8 @@ class IVGuidanceConfig:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            allowed = get_args(kind)
-            if allowed and getattr(self, name) not in allowed:
-                raise TrainingError(f"{name} must be {' or '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+            if get_origin(kind) is Literal:
+                one_of(kind, getattr(self, name), name, TrainingError)
         if not self.temperature > 0:
             raise TrainingError(f"temperature must be above 0, got {self.temperature}")
         if not (self.kl_weight >= 0 and self.kl_threshold >= 0 and self.consistency_weight >= 0):

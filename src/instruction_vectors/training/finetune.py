@@ -23,6 +23,7 @@ from instruction_vectors.environment import peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.files import read_json, sha256_of, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.progress import duration
 from instruction_vectors.training.anchors import steered_anchors
 from instruction_vectors.training.forgetting import ForgettingCallback
 from instruction_vectors.training.packed import packed_trainer
@@ -228,7 +229,7 @@ class _Tell(TrainerCallback):
             self._measured = True
             seconds, left = time.monotonic() - self._begun, state.max_steps - state.global_step
             self.say(
-                f"a step took {seconds:.1f} s, {left} more: about {_minutes(seconds * left)}; {_peak_mb():,.0f} MB at most so far"
+                f"a step took {seconds:.1f} s, {left} more: about {duration(seconds * left)}; {_peak_mb():,.0f} MB at most so far"
             )
         if self.progress:
             self.progress(state.global_step, state.max_steps)
@@ -236,10 +237,6 @@ class _Tell(TrainerCallback):
         if self.say and state.global_step % every == 0:
             parts = ", ".join(f"{name} {value:.3f}" for name, value in self.trainer.last_parts.items())
             self.say(f"step {state.global_step} of {state.max_steps}: {parts}")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _peak_mb() -> float:

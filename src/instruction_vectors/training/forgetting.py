@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.evaluation.abilities import Form, Probe
 from instruction_vectors.models.anatomy import evaluating
+from instruction_vectors.settings import one_of
 from instruction_vectors.tasks import load_task
 from instruction_vectors.tasks.prompts import PLAIN, Template
 from instruction_vectors.training.watch import Watch
@@ -75,8 +76,7 @@ class ForgettingCallback(TrainerCallback):
             raise TrainingError(
                 "there is no tokenizer to make prompts with: pass `tokenizer`, or `processing_class` to the trainer"
             )
-        if action not in get_args(Action):
-            raise TrainingError(f"action must be {' or '.join(map(repr, get_args(Action)))}, got {action!r}")
+        one_of(Action, action, "action", TrainingError)
         if every < 1 or not margin >= 0:
             raise TrainingError(f"every must be at least 1 and margin not below 0, got {every} and {margin}")
         if probes is None:

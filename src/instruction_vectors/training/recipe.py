@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.loading import DEFAULT_MODEL, DType
-from instruction_vectors.settings import settings_of
+from instruction_vectors.settings import one_of, settings_of
 from instruction_vectors.training.config import IVGuidanceConfig
 
 
@@ -53,8 +53,7 @@ class Recipe:
         for name in ("anchors", "lora_rank", "epochs", "learning_rate", "batch_size", "accumulation", "max_length"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.dtype not in get_args(DType):
-            raise TrainingError(f"dtype must be {' or '.join(map(repr, get_args(DType)))}, got {self.dtype!r}")
+        one_of(DType, self.dtype, "dtype", TrainingError)
         if self.vector == "anchors" and self.guidance.kl_positions == "answer":
             raise TrainingError("vector 'anchors' leaves the rows themselves alone, so kl_positions must be 'last_input'")
 
