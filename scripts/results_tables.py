@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from instruction_vectors.continual.compare import compare
 from instruction_vectors.continual.gather import finished, gather
-from instruction_vectors.continual.headline import headline
+from instruction_vectors.continual.headline import GUIDED, headline, way
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
 ROOT = Path(__file__).parents[1]
+_DASH = "\N{EN DASH}"
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def main() -> None:
             evidence,
             {
                 "func": write_summary(func),
+                "preset": _preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
                 "chats": chats,
                 "steering": "\n".join(map(_steering, steering)),
@@ -65,11 +68,32 @@ def _chats(measured: dict[str, Any]) -> str:
     ]
     for name, now, loss in rows:
         cells = [f"{now[key]:.2f}" for key in ("instruction", "instruction_logprob", "knowledge", "knowledge_logprob")]
-        last = "\N{EN DASH}" if loss is None else f"{loss:.2f}"
+        last = _DASH if loss is None else f"{loss:.2f}"
         lines.append(f"| {name} | {' | '.join(cells)} | {now['kl']:.3f} | {last} |".replace("-", "\N{MINUS SIGN}"))
     return "\n".join(lines) + "\n"
 
 
+def _preset(cells: list[dict[str, Any]]) -> str:
+    """One factor changed at a time: where each cell ends, and how far that is from the recommended way on the same rows."""
+    usual = next(cell for cell in cells if way(cell) == GUIDED[0])
+    lines = [
+        "| method | guide | AP | FP | IP | GP | instruction | AP, difference | IP, difference |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for cell in (usual, *(each for each in cells if each is not usual)):
+        ends = [cell["ap"]["mean"], cell["fp"]["mean"], *(cell["forms"][form][-1]["mean"] for form in _FORMS)]
+        apart = [_DASH, _DASH] if cell is usual else _apart(compare([usual], [cell]))
+        lines.append(f"| {' | '.join((*way(cell), *(f'{value:.2f}' for value in ends), *apart))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _apart(found: dict[str, Any]) -> list[str]:
+    low, high = found["ip"]["gain_interval"]
+    parts = f"{found['ap_delta']:+.3f}", f"{found['ip']['gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return [part.replace("-", "\N{MINUS SIGN}") for part in parts]
+
+
+_FORMS = ("in_context", "zero_shot", "instruction")
 _CONDITIONS = ("x", "x+c", "x+iv", "x+c+iv", "x+c+other", "x+c+mean", "x+c+random")
 
 
@@ -77,7 +101,7 @@ def _steering(measured: dict[str, Any]) -> str:
     """First-token accuracy of each task under each condition and mode, with the interval of what is claimed."""
     settings, tasks = measured["settings"], measured["tasks"]
     lines = [
-        f"`{settings['model']}`, {settings['rows']} test rows a task, {settings['k']} universal heads, scale {settings['scale']:g}; "
+        f"`{settings['model']}`, up to {settings['rows']} test rows a task, {settings['k']} universal heads, scale {settings['scale']:g}; "
         f"summed vectors after layer {measured['layer']}; made from {settings.get('source', 'demonstrations')}.",
         "",
         f"| task | mode | {' | '.join(condition.replace('iv', 'θ') for condition in _CONDITIONS)} |",

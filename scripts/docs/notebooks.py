@@ -8,7 +8,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-# A link from notebook to notebook leads from page to page.
+# A link to a notebook leads to its page.
 _LINK = re.compile(r"\]\(([\w/.-]+)\.ipynb\)")
 
 
@@ -19,6 +19,11 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
             name = file.src_uri.removesuffix(".ipynb") + ".md"
             files.append(File.generated(config, name, content=page(Path(config.docs_dir) / file.src_uri)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Lead links to notebooks to their pages."""
+    return _LINK.sub(r"](\1.md)", markdown)
 
 
 def page(notebook: Path) -> str:
@@ -32,4 +37,4 @@ def page(notebook: Path) -> str:
 
 def _shown(cell: dict[str, Any]) -> str:
     text = "".join(cell["source"])
-    return f"```python\n{text}\n```" if cell["cell_type"] == "code" else _LINK.sub(r"](\1.md)", text)
+    return f"```python\n{text}\n```" if cell["cell_type"] == "code" else text

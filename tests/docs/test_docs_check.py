@@ -68,7 +68,7 @@ def test_the_code_of_a_notebook_is_one_script_and_its_page_shows_words_code_and_
     ]
     (path := tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
     assert shown.in_notebook(path, "a").text == "x = 1\ny = 2\n\nprint(x + y)"
-    page = notebooks.page(path)
+    page = notebooks.on_page_markdown(notebooks.page(path))
     assert page.startswith('# Name\n\n<a href="a.ipynb" download>')
     assert "See [the other](b.md)." in page
     assert "```python\nx = 1\ny = 2\n```" in page

@@ -14,7 +14,8 @@ from instruction_vectors.cli.screen import quiet
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="YAML with the same names as these flags, and any other setting of a cell.",
+    help="YAML of settings, named as these flags are (--guided is `guides: [none, iv]`), and any other of a cell; "
+    "those of a stage under `stage:`.",
 )
 @click.option("--benchmark", help="func, long, trace, superni, or shipped (the package's own tasks).")
 @click.option(

@@ -36,7 +36,7 @@ from instruction_vectors.cli.screen import quiet
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="YAML with the names of these flags, and `guidance:` with any setting of IVGuidanceConfig.",
+    help="YAML of settings, named as these flags are (--plain is `vector: none`), and `guidance:` with any of IVGuidanceConfig.",
 )
 @click.option(
     "--teacher-cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of teacher states that runs share."

@@ -11,10 +11,10 @@ from .cells import Cell, Table, value_cell
 
 _REMARK = (
     "Against plain sequential LoRA at the learning rate and epochs with the best AP, on the same rows and seeds; an arm that "
-    "names no sequence stands over all of them. Loss: what plain training lost of the accuracy before training, on tasks never "
-    "trained on (IP five-shot, GP zero-shot). Gain: how much higher the arm ends. Share = gain / loss, where the loss is clear. "
-    "AP change: what the arm costs (or gains) in learning; low end: of its one-sided 95% interval. Intervals are over tasks and "
-    "rows, and over seeds where there are several."
+    "names no sequence stands over all of them. Loss: what plain training lost of the accuracy before training (IP five-shot, "
+    "GP zero-shot), over those tasks never trained on that the original model can do. Gain: how much higher the arm ends. "
+    "Share = gain / loss, where the loss is clear. AP change: what the arm costs (or gains) in learning; low end: of its "
+    "one-sided 95% interval. Intervals are over tasks and rows, and over seeds where there are several."
 )
 
 
