@@ -80,6 +80,12 @@ def test_arms_that_do_not_belong_together_are_refused():
         compare(arm, [other])
 
 
+def test_a_method_that_mixes_in_general_instructions_stands_on_the_same_data():
+    plain, mixing = result(0, (36, 12), (30, 20)), result(0, (36, 24), (30, 20))
+    mixing["data"] = {**mixing["data"], "instructions_alpaca/instructions": "0"}
+    assert compare([plain], [mixing])["ip"]["gain"] > 0
+
+
 def test_the_headline_compares_with_plain_training_at_its_best_rate():
     grid = [
         result(0, (36, 12), (30, 20)),

@@ -17,6 +17,7 @@ from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.tasks import load_task
 from instruction_vectors.training.anchors import anchor_rows
+from instruction_vectors.training.config import IVGuidanceConfig
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +86,17 @@ def test_a_cell_of_steered_anchors_keeps_them_apart_from_plain_ones_and_can_leav
     (vector,) = given
     assert (vector is None) == (guide == "none")
     if vector is not None:
-        assert vector[""] is None
+        assert vector[tiny_world.TASKS[0]] is None
         assert named <= {name for name, each in vector.items() if each is not None}
 
 
 def test_a_guide_of_anchors_needs_a_method_that_makes_them(model: str) -> None:
     with pytest.raises(IVError, match="guide 'anchors_kl' guides anchors, which method 'sequential' does not make"):
         tiny_world.cell(model, guide="anchors_kl")
+    with pytest.raises(
+        IVError, match="guide 'anchors_iv' leaves the tasks' own rows alone, so kl_positions must be 'last_input'"
+    ):
+        tiny_world.cell(model, method="anchors", guide="anchors_iv", guidance=IVGuidanceConfig(kl_positions="answer"))
 
 
 @pytest.mark.parametrize("guide", ["none", "iv"])

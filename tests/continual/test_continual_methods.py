@@ -412,6 +412,8 @@ def test_settings_of_a_method_are_those_it_names_and_reach_it() -> None:
         ({"oops": {"memory": 1}}, "unknown method 'oops'"),
         ({"ewc": {"examples": 1.5}}, "method_settings.ewc.examples: expected int, got 1.5"),
         ({"ewc": {"strength": 0}}, "method_settings.ewc.strength must be a number above 0, got 0"),
+        ({"averaging": {"share": 20}}, "method_settings.averaging.share is a part of the whole, at most 1, got 20"),
+        ({"osf": {"share": 1.5}}, "method_settings.osf.share is a part of the whole"),
         ({"ewc": {"strength": float("nan")}}, "must be a number above 0, got nan"),
         ({"ewc": 4}, "method_settings.ewc: expected settings by name, got 4"),
         ({"memory": 4}, "unknown method 'memory'"),

@@ -28,6 +28,7 @@ from instruction_vectors.continual.runner import Runner, made_with
 from instruction_vectors.errors import DataError, IVError
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import instructed
+from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.vectors.vector import InstructionVector
 
 
@@ -244,6 +245,10 @@ def test_a_replayed_cell_gives_the_same_numbers_and_a_changed_one_is_noticed(fin
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     with pytest.raises(DataError, match="would be compared with itself"):
         replay(path, out)
+    earlier = Runner(tmp_path / "again").folder(cell) / "result.json"
+    earlier.write_text(json.dumps(same))
+    with pytest.raises(DataError, match="was replayed with other code; choose another folder, or delete it"):
+        replay(path, tmp_path / "again")
     with pytest.raises(DataError, match="other data than here: capitalize/probe"):
         replay(tmp_path / "changed.json", tmp_path / "again")
 
@@ -483,5 +488,7 @@ def test_frozen_weights_of_half_the_size_are_trained_over_and_measured(model: st
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert losses[0] != losses[1]
+    with pytest.raises(IVError, match=r"guidance\.mode 'summed' needs a vector's layer"):
+        replace(cell, guidance=IVGuidanceConfig(mode="summed"))
     with pytest.raises(IVError, match="dtype must be 'float32' or 'bfloat16', got 'int8'"):
         replace(cell, dtype="int8")  # type: ignore[arg-type]

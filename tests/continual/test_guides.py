@@ -1,5 +1,6 @@
 """Guides: which vector, and how."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import tiny_training as kit
 import tiny_world
 import torch
 
+from instruction_vectors.continual import course
 from instruction_vectors.continual import guides as folder_of_guides
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.guides import guide_named, guides
 from instruction_vectors.continual.runner import Runner
+from instruction_vectors.continual.stage import train_stage
 from instruction_vectors.errors import IVError
 from instruction_vectors.training.config import IVGuidanceConfig
 
@@ -85,6 +88,38 @@ def test_guides_of_anchors_are_the_same_on_anchors_alone(vectors, name, same):
     assert not guide_named(same).anchors_only
 
 
+def test_rows_kept_of_an_earlier_task_are_under_that_tasks_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(course, "train_stage", lambda *a, **k: given.append((a[1], k["vector"])) or train_stage(*a, **k))
+    model = tiny_world.save(tmp_path / "model")
+    Runner(tmp_path).run(tiny_world.cell(model, method="replay", guide="iv"))
+    first, second = tiny_world.TASKS
+    (_, before), (rows, vectors) = given
+    assert {row["vector"] for row in rows} == {first, second} == set(vectors)
+    assert set(before) == {first}
+    assert vectors[first] == before[first]
+    assert not torch.equal(vectors[first].values, vectors[second].values)
+
+
+def test_general_instructions_that_are_mixed_in_train_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(course, "train_stage", lambda *a, **k: given.append((a[1], k["vector"])) or train_stage(*a, **k))
+    (tmp_path / "eval").mkdir()
+    told = [{"instruction": f"Say {i}", "output": str(i) * 5 * i} for i in range(9)]
+    (tmp_path / "eval" / "instructions_alpaca.json").write_text(json.dumps(told))
+    cell = tiny_world.cell(
+        tiny_world.save(tmp_path / "model"), method="mix_in", method_settings={"mix_in": {"share": 1.0}}, guide="iv",
+        sequence=tiny_world.TASKS[0], general_rows=1,
+    )  # fmt: skip
+    Runner(tmp_path, tmp_path).run(cell)
+    ((rows, vectors),) = given
+    assert vectors[""] is None
+    assert vectors[tiny_world.TASKS[0]] is not None
+    mixed = [row["input_ids"] for row in rows if not row["vector"]]
+    # A character a token; the end stands after those answers alone that were not cut (to eight).
+    assert sorted({row[-1] == 1 for row in mixed}) == [False, True]
+
+
 def test_an_unknown_guide_is_refused():
     with pytest.raises(IVError, match="unknown guide 'magic'; there are anchors_iv, anchors_kl, fvg, iv, lwf, mean, none, "):
         guide_named("magic")
@@ -111,7 +146,8 @@ def test_a_guide_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for guide in ("iv", "doubled"):
             Runner(tmp_path).run(tiny_world.cell(model, guide=guide, sequence=tiny_world.TASKS[0]))
         own, doubled = given
-        torch.testing.assert_close(doubled["vector"].values, 2 * own["vector"].values)
+        (own_vector, doubled_vector) = (each["vector"][tiny_world.TASKS[0]] for each in (own, doubled))
+        torch.testing.assert_close(doubled_vector.values, 2 * own_vector.values)
         assert doubled["guidance"] == own["guidance"]
     finally:
         monkeypatch.undo()

@@ -23,9 +23,14 @@ torch.set_num_threads(1)
 out, positions = sys.argv[1], sys.argv[2]
 processes = int(os.environ.get("WORLD_SIZE", 1))
 model = kit.adapted()
-given = {"vector": kit.vector(model), "guidance": IVGuidanceConfig(kl_positions=positions)} if positions != "plain" else {}
+rows, given = kit.distinct_rows(8), {}
+if positions == "one guided row":
+    rows[0]["vector"] = "held"
+    given = {"vector": {"": None, "held": kit.vector(model)}, "guidance": IVGuidanceConfig(consistency_weight=0.5)}
+elif positions != "plain":
+    given = {"vector": kit.vector(model), "guidance": IVGuidanceConfig(kl_positions=positions)}
 trainer = kit.trainer(
-    model, out + ".d", kit.distinct_rows(8), data_collator=TreeCollator(model), per_device_train_batch_size=8 // processes,
+    model, out + ".d", rows, data_collator=TreeCollator(model), per_device_train_batch_size=8 // processes,
     optim="sgd", learning_rate=1.0, lr_scheduler_type="constant", max_grad_norm=0.0, weight_decay=0.0, **given,
 )
 before = kit.adapter_weights(model)
@@ -84,7 +89,8 @@ guidance = IVGuidanceConfig(consistency_weight=0.5)
 
 def made():
     model = kit.adapted()
-    given = {"vector": kit.vector(model), "guidance": guidance, "data_collator": TreeCollator(model)}
+    vectors = {"": kit.vector(model), "plain": None}
+    given = {"vector": vectors, "guidance": guidance, "data_collator": TreeCollator(model)}
     return model, kit.trainer(model, Path(sys.argv[1]), kit.distinct_rows(8), **given)
 
 
@@ -100,9 +106,11 @@ rank = dist.get_rank()
 for layer in anatomy_of(parted).layers:
     fully_shard(layer)
 fully_shard(parted)
-rows = kit.distinct_rows(8)
-# In the second step one process knows all that its rows need, the other nothing.
-for shares in ((rows[:4], rows[:4]), (rows[:4], rows[4:])):
+rows = kit.distinct_rows(12)
+for row in rows[8:]:
+    row["vector"] = "plain"
+# In the first step one process has no guided row, in the third it knows all that its rows need and the other nothing.
+for shares in ((rows[8:], rows[:4]), (rows[:4], rows[:4]), (rows[:4], rows[4:8])):
     mine = step(parted, trainer, shares[rank])
     want = [step(whole, alone, share) for share in shares]
     assert abs(mine - want[rank]) < 1e-9, (mine, want)
@@ -138,7 +146,7 @@ def one_step(tmp_path, processes, positions):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("positions", ["plain", "last_input", "answer"])
+@pytest.mark.parametrize("positions", ["plain", "last_input", "answer", "one guided row"])
 def test_two_processes_take_the_step_that_one_takes(tmp_path, positions):
     alone, together = one_step(tmp_path, 1, positions), one_step(tmp_path, 2, positions)
     assert max(float(g.abs().max()) for g in alone.values()) > 1e-2

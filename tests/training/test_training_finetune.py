@@ -231,6 +231,7 @@ def test_a_full_disk_costs_a_sentence_and_the_run_goes_on_later(recipe, tmp_path
         ({"data": "x", "dtype": "float16"}, TrainingError, "dtype must be"),
         ({"data": "x", "anchors": 0}, TrainingError, "anchors must be above 0, got 0"),
         ({"data": "x", "vector": "anchors", "guidance": {"kl_positions": "answer"}}, TrainingError, "must be 'last_input'"),
+        ({"data": "x", "guidance": {"mode": "summed"}}, TrainingError, "vector 'auto' does not choose"),
         ({"data": "x", "guidance": [1]}, IVError, "guidance: expected settings by name"),
         ({"data": "x", "guidance": {"lambda": 1}}, IVError, "unknown settings under guidance: lambda; there are schedule"),
         ({"data": "x", "guidance": {"sign": 2}}, TrainingError, "sign must be"),

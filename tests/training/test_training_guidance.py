@@ -447,6 +447,7 @@ def test_a_vector_of_another_architecture_is_refused_at_construction(tmp_path):
         ({"sign": 2}, "sign must be 1 or 0 or -1, got 2"),
         ({"schedule": "stepwise"}, "schedule must be 'progressive' or 'linear'"),
         ({"mode": "sum"}, "mode must be 'distributed' or 'summed' or 'replace', got 'sum'"),
+        ({"mode": "replace", "sign": -1}, "mode 'replace' .* has no sign"),
         ({"kl_positions": "last"}, "kl_positions must be 'last_input' or 'answer', got 'last'"),
         ({"kl_direction": "forward"}, "kl_direction must be 'student_teacher' or 'teacher_student', got 'forward'"),
     ],

@@ -96,6 +96,10 @@ class Cell:
         object.__setattr__(self, "method_settings", {name: values for name, values in changed.items() if values})
         if guide.anchors_only and not method.anchors_share:
             raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
+        if guide.anchors_only and self.guidance.kl_positions == "answer":
+            raise IVError(f"guide {self.guide!r} leaves the tasks' own rows alone, so kl_positions must be 'last_input'")
+        if self.guidance.mode == "summed":
+            raise IVError("guidance.mode 'summed' needs a vector's layer, which no cell chooses; take 'distributed'")
         one_of(DType, self.dtype, "dtype")
         one_of(Source, self.source, "source")
         counts = (

@@ -111,9 +111,14 @@ def _matched(plain: Sequence[Result], other: Sequence[Result]) -> tuple[list[Res
     if not first or first.keys() != second.keys() or len(first) != len(plain) or len(second) != len(other):
         raise DataError(f"arms of unlike seeds cannot be compared: {sorted(first)} and {sorted(second)}")
     for each in first:
-        if first[each]["data"] != second[each]["data"]:
+        if _asked(first[each]) != _asked(second[each]):
             raise DataError(f"seed {each[-1]}: the two arms stand on unlike data")
     return [first[each] for each in sorted(first)], [second[each] for each in sorted(first)]
+
+
+def _asked(result: Result) -> dict[str, str]:
+    """Fingerprints of what is trained on and measured; general instructions that a method mixes in are part of the method."""
+    return {name: digest for name, digest in result["data"].items() if not name.endswith("/instructions")}
 
 
 def course(result: Result) -> tuple[str, str, int]:

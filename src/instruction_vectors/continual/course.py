@@ -63,7 +63,7 @@ class Course:
                     mixed,
                     self.method.stage,
                     folder=self.ledger.folder / "trainer",
-                    vector=vector,
+                    vector=_named_by(mixed, vector),
                     guidance=guidance,
                     penalty=self.method.penalty,
                     progress=advance,
@@ -111,3 +111,11 @@ class Course:
         folder = self._folder(number)
         shutil.rmtree(folder, ignore_errors=True)  # what a run stopped while saving left there
         self.method.save(folder)
+
+
+def _named_by(rows: Sequence[Row], vectors: Vectors) -> Vectors:
+    """Of vectors by name, those that a row asks for."""
+    if not isinstance(vectors, Mapping):
+        return vectors
+    names = {row.get("vector", "") for row in rows}
+    return {name: vector for name, vector in vectors.items() if name in names}

@@ -92,19 +92,27 @@ class Curriculum:
         return {name: task.fingerprint for name, task in tasks.items()} | general | mixed
 
     def training_rows(self, lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        """The lesson's rows as the trainer takes them; an answer that was cut is not taught to end there."""
+        """The lesson's rows as the trainer takes them, under the vector of its name."""
         end = "\n" if lesson.train.metric == "accuracy" else tokenizer.eos_token or "\n"
-        rows = []
-        for row in lesson.train.rows:
-            prompt = self._prompt(lesson.train, row, tokenizer)
-            answer = _cut(prompt.target, tokenizer, self.cell.max_new_tokens)
-            rows += rows_of(tokenizer, [Prompt(prompt.text, answer)], end=end if answer == prompt.target else "")
-        return rows
+        prompts = [self._prompt(lesson.train, row, tokenizer) for row in lesson.train.rows]
+        return self._rows(prompts, tokenizer, end, vector=lesson.name)
 
     def instruction_rows(self, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         """General instructions as the trainer takes them, for a method that asks for them; none longer than a cell's inputs."""
-        prompts = [Prompt(each.prompt, _cut(each.answers[0], tokenizer, self.cell.max_new_tokens)) for each in self.instructions]
-        return [row for row in rows_of(tokenizer, prompts) if len(row["input_ids"]) <= self.cell.max_tokens]
+        prompts = [Prompt(each.prompt, each.answers[0]) for each in self.instructions]
+        rows = self._rows(prompts, tokenizer, tokenizer.eos_token or "\n")
+        return [row for row in rows if len(row["input_ids"]) <= self.cell.max_tokens]
+
+    def _rows(
+        self, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, end: str, vector: str = ""
+    ) -> list[dict[str, Any]]:
+        """An answer longer than a cell lets a model write is cut, and not taught to end there."""
+        rows = []
+        for prompt in prompts:
+            answer = _cut(prompt.target, tokenizer, self.cell.max_new_tokens)
+            told = end if answer == prompt.target else ""
+            rows += rows_of(tokenizer, [Prompt(prompt.text, answer)], end=told, vector=vector)
+        return rows
 
     def measure(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> list[float]:
         """Score of every test row, from 0 to 1, as `answer_scores` gives it."""

@@ -32,6 +32,7 @@ class Method:
         name: what users call it.
         source: the publication it follows.
         settings: its attributes that a user may set; their values here are the defaults.
+        parts: those of them that are a part of a whole, so at most 1.
         needs_instructions: whether general instruction rows are to be read for it.
         instructions: those rows, given before `attach`.
         anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
@@ -43,6 +44,7 @@ class Method:
     name: ClassVar[str]
     source: ClassVar[str]
     settings: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
     needs_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
     anchors_share: ClassVar[float] = 0.0
@@ -60,7 +62,8 @@ class Method:
         """Those of the given settings that are not the method's own anyway, each as a number of the right kind.
 
         Raises:
-            IVError: a setting that the method has not, a value that is no such number, or one that is not above 0.
+            IVError: a setting that the method has not, a value that is no such number, or one that is not above 0, or for a
+                part above 1.
         """
         if given and not cls.settings:
             raise IVError(f"method {cls.name!r} has no settings, got {given!r}")
@@ -70,6 +73,8 @@ class Method:
         for name, value in asked.items():
             if not (value > 0 and isfinite(value)):
                 raise IVError(f"method_settings.{cls.name}.{name} must be a number above 0, got {value}")
+            if name in cls.parts and value > 1:
+                raise IVError(f"method_settings.{cls.name}.{name} is a part of the whole, at most 1, got {value}")
         return {name: value for name, value in asked.items() if value != own[name]}
 
     def chosen(self) -> dict[str, int | float]:

@@ -6,6 +6,7 @@ from typing import Any
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.runner import Runner
+from instruction_vectors.environment import code_fingerprint
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 
@@ -18,7 +19,7 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     Where numbers differ, `code` and `versions` are among the names if those do too, and so may be why.
 
     Raises:
-        DataError: the file is no cell's result, or its data are not the ones that lie here.
+        DataError: the file is no cell's result, its data are not the ones that lie here, or `out` holds a replay by other code.
     """
     before = read_json(path)
     if not isinstance(before, dict) or "cell" not in before:
@@ -29,6 +30,9 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     theirs, ours = before["data"], Curriculum.of(cell, data_dir).fingerprints()
     if changed := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
         raise DataError(f"{path}: other data than here: {', '.join(changed)}")
+    earlier = runner.folder(cell) / "result.json"
+    if earlier.exists() and read_json(earlier).get("code") != code_fingerprint():
+        raise DataError(f"{earlier.parent} was replayed with other code; choose another folder, or delete it")
     after: dict[str, Any] = runner.run(cell)
     different = [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]
     return different + [name for name in ("code", "versions") if different and before.get(name) != after.get(name)]

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,12 @@ class Runner:
             others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if anchored and vectors else {}
             anchors = {lesson.name: preparation.anchors(lesson, method, others) for lesson in anchored}
         method.instructions = curriculum.instruction_rows(tokenizer)
+        names = [lesson.name for lesson in curriculum.lessons]
         with Course(ledger, cell.method, model, method) as course:
             for number, lesson in enumerate(curriculum.lessons, start=1):
                 method.anchors = anchor_rows(tokenizer, anchors.get(lesson.name, ()))
-                stages.append(
-                    self._stage(cell, curriculum, course, tokenizer, number, _guided(cell, lesson.name, vectors, others))
-                )
-        names = [lesson.name for lesson in curriculum.lessons]
+                guided = _guided(cell, names[:number], vectors, others)
+                stages.append(self._stage(cell, curriculum, course, tokenizer, number, guided))
         return {
             "schema": 1,
             "cell": cell.resolved(),
@@ -167,14 +166,19 @@ def run_sequence(
     return Runner(Path(out), Path(data_dir) if data_dir else None).run(cell)
 
 
-def _guided(cell: Cell, task: str, vectors: Vectors, others: Vectors) -> dict[str, Any]:
-    """`vector` and `guidance` of a task's training; anchors have their own instructions' vectors, changed as the task's is."""
+def _guided(cell: Cell, learnt: Sequence[str], vectors: Vectors, others: Vectors) -> dict[str, Any]:
+    """`vector` and `guidance` of training on the last task of `learnt`: every row is under the vector of its own instruction.
+
+    Rows kept of an earlier task are under that task's, anchors under their instructions', each changed as the guide says;
+    general instructions, which name no task, train plainly.
+    """
     guide = guide_named(cell.guide)
-    vector, guidance = guide(task, vectors, cell.guidance)
-    if vector is None or not others:
-        return {"vector": vector, "guidance": guidance}
-    each = {name: guide(name, others, cell.guidance)[0] for name in others}
-    return {"vector": {"": None if guide.anchors_only else vector, **each}, "guidance": guidance}
+    vector, guidance = guide(learnt[-1], vectors, cell.guidance)
+    if vector is None:
+        return {"vector": None, "guidance": guidance}
+    tasks = {name: None if guide.anchors_only else guide(name, vectors, cell.guidance)[0] for name in learnt}
+    anchored = {name: guide(name, others, cell.guidance)[0] for name in others}
+    return {"vector": {"": None, **tasks, **anchored}, "guidance": guidance}
 
 
 def _circumstances(ledger: Ledger, started: float) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class IVGuidanceConfig:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal:
                 one_of(kind, getattr(self, name), name, TrainingError)
+        if self.mode == "replace" and self.sign == -1:
+            raise TrainingError("mode 'replace' puts the vector in place of what was there and has no sign: -1 would mean +1")
         if not self.temperature > 0:
             raise TrainingError(f"temperature must be above 0, got {self.temperature}")
         if not (self.kl_weight >= 0 and self.kl_threshold >= 0 and self.consistency_weight >= 0):

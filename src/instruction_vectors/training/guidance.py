@@ -138,11 +138,15 @@ class IVGuidance:
         return "; ".join(repr(decode(row)) for row in rows)
 
     def _ask(self, inputs: Mapping[str, Any], targets: Targets) -> Said | None:
-        """What the teacher says; asked before the student's graph takes up memory."""
-        if self.teacher is None or not targets.starts:
+        """What the teacher says, None if nothing; asked before the student's graph takes up memory.
+
+        Asked even where no row of this batch is guided: other processes may have one, and all must ask as often.
+        """
+        if self.teacher is None:
             return None
         heads = {name: self._vector(name).heads for name in targets.starts}
-        return Said.of(self.teacher, self.guidance, inputs, targets, heads, same_head=self._same_head)
+        said = Said.of(self.teacher, self.guidance, inputs, targets, heads, same_head=self._same_head)
+        return said if targets.starts else None
 
     @cached_property
     def _same_head(self) -> bool:

@@ -54,6 +54,8 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
         one_of(DType, self.dtype, "dtype", TrainingError)
+        if self.vector in ("auto", "anchors") and self.guidance.mode == "summed":
+            raise TrainingError(f"mode 'summed' needs a vector's layer, which vector {self.vector!r} does not choose")
         if self.vector == "anchors" and self.guidance.kl_positions == "answer":
             raise TrainingError("vector 'anchors' leaves the rows themselves alone, so kl_positions must be 'last_input'")
 

@@ -57,6 +57,8 @@ class Teacher:
     ) -> Float[Tensor, "asked vocabulary"]:
         """What the steered teacher predicts after the targets' places of the given numbers."""
         hidden = self.states(batch, targets, which)
+        if not len(hidden):
+            return hidden
         with self._view():
             return self.anatomy.logits(hidden[None])[0]
 
@@ -72,7 +74,8 @@ class Teacher:
             with self._frozen(), self._steer({name: part.of(where) for name, where in targets.starts.items()}):
                 return self._forward(part)[rows, torch.searchsorted(part.columns, columns.contiguous())]
 
-        return torch.stack(self._recall(keys, run)).to(self.anatomy.device)
+        said = self._recall(keys, run)
+        return torch.stack(said).to(self.anatomy.device) if said else torch.empty(0, 0)
 
     @torch.no_grad()
     def heads(
@@ -85,7 +88,7 @@ class Teacher:
         }
 
         def run() -> Iterator[Tensor]:
-            part = Part.seen_by(batch, torch.stack(list(targets.starts.values())).any(0))
+            part = Part.seen_by(batch, sum(targets.starts.values(), torch.zeros_like(targets.places)))
             with self._frozen(), ExitStack() as stack:
                 reads = [
                     stack.enter_context(heads_read(self.anatomy, heads[name], part.of(where)))

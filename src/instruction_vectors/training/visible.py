@@ -29,7 +29,12 @@ class Part:
 
     @classmethod
     def seen_by(cls, batch: Mapping[str, Any], places: Bool[Tensor, "batch seq"]) -> Self:
-        """All that the places see, themselves included; the model's values there are those of the whole batch."""
+        """All that the places see, themselves included; the model's values there are those of the whole batch.
+
+        No places see nothing; then the first column is kept, for a model that has to run beside other processes' parts of it.
+        """
+        if not places.any():
+            places = torch.zeros_like(places).index_fill_(1, torch.tensor(0, device=places.device), True)
         inputs = model_inputs(batch)
         mask = _full(inputs.get("attention_mask"))
         if not set(inputs) <= _CUT:

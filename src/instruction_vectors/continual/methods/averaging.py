@@ -20,6 +20,7 @@ class Averaging(Method):
     name = "averaging"
     source = "Wortsman et al. 2109.01903"
     settings = ("share",)
+    parts = ("share",)
     share = 0.2
 
     @contextmanager

@@ -14,6 +14,7 @@ class FrozenBottom(Method):
     name = "frozen_bottom"
     source = "control of IV-guided training"
     settings = ("share",)
+    parts = ("share",)
     share = 0.5
 
     def attach(self, base: nn.Module) -> None:

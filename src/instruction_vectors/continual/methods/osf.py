@@ -17,6 +17,7 @@ class OSF(Method):
     name = "osf"
     source = "Nayak et al. 2504.07097"
     settings = ("share",)
+    parts = ("share",)
     share = 0.5
 
     def attach(self, base: nn.Module) -> None:
