@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny_training as kit
 import tiny_world
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from instruction_vectors.cli import main
@@ -107,6 +108,13 @@ def test_an_anchor_asks_about_what_a_row_asks_about():
     assert input_of({"messages": [{"role": role, "content": text} for role, text in turns]}) == "second"
 
 
+def test_rows_without_an_input_have_nothing_to_ask_about(recipe, tmp_path):
+    rows = [{"prompt": "Say it.", "completion": f" {i}", "instruction": "Say it."} for i in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(TrainingError, match="no row has one beside its instruction; take vector 'auto'"):
+        fine_tune(replace(recipe, data=str(tmp_path / "rows.jsonl"), vector="anchors"), tmp_path / "run")
+
+
 def test_plain_training_and_training_towards_nothing_are_the_same(recipe, tmp_path):
     off = IVGuidanceConfig(kl_weight=0.0, sign=0)
     recipe = replace(recipe, epochs=3.0)
@@ -157,6 +165,29 @@ def test_a_stopped_run_goes_on_from_its_last_whole_checkpoint_and_ends_the_same(
     assert (tmp_path / "cut" / "result.json").read_bytes() == (tmp_path / "whole" / "result.json").read_bytes()
 
 
+def test_a_stopped_run_does_not_go_on_over_another_model(recipe, tmp_path, monkeypatch):
+    model = Path(shutil.copytree(recipe.model, tmp_path / "model"))
+    recipe = replace(recipe, model=str(model), vector="none")
+    made = finetune._trainer
+
+    def doomed(*args):
+        trainer = made(*args)
+        trainer.add_callback(Kill())
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "_trainer", doomed)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(recipe, tmp_path / "cut")
+    weights_file = model / "model.safetensors"
+    stored = load_file(weights_file)
+    save_file({name: weight * 1.5 for name, weight in stored.items()}, weights_file, {"format": "pt"})
+    with pytest.raises(DataError, match=r"holds a run with other settings \(model_fingerprint\)"):
+        fine_tune(recipe, tmp_path / "cut")
+    save_file(stored, weights_file, {"format": "pt"})
+    assert fine_tune(recipe, tmp_path / "cut")["steps"] == 5
+
+
 @pytest.mark.parametrize(("rows", "batch", "accumulation", "epochs"), [(40, 8, 1, 1.0), (40, 6, 2, 2.0), (7, 4, 4, 1.5)])
 def test_the_steps_told_beforehand_are_those_taken(recipe, tmp_path, rows, batch, accumulation, epochs):
     (tmp_path / "rows.jsonl").write_text("".join(open(recipe.data).readlines()[:rows]))  # noqa: PTH123, SIM115
@@ -191,6 +222,13 @@ def test_a_folder_holds_one_run_and_other_data_is_another_run(recipe, tmp_path):
     data.write_text(data.read_text() + json.dumps({"prompt": "x", "completion": "y"}))
     with pytest.raises(DataError, match=r"other settings \(data_sha256\)"):
         fine_tune(mine, tmp_path / "mine")
+    guide = InstructionVector.from_pretrained(tmp_path / "run" / "vectors" / "1")
+    guide.save_pretrained(tmp_path / "vector")
+    guided = replace(recipe, vector=str(tmp_path / "vector"))
+    fine_tune(guided, tmp_path / "guided")
+    (2 * guide).save_pretrained(tmp_path / "vector")
+    with pytest.raises(DataError, match=r"other settings \(vector_fingerprint\)"):
+        fine_tune(guided, tmp_path / "guided")
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,14 @@ def test_settings_without_meaning_are_refused(tmp_path, options, message):
         ForgettingCallback(stock(adapted(), tmp_path), options.pop("probes", PROBES), **options)
 
 
+def test_rolling_back_and_the_best_checkpoint_cannot_both_have_the_last_word(tmp_path):
+    trainer = stock(adapted(), tmp_path)
+    trainer.args.load_best_model_at_end = True
+    trainer.add_callback(ForgettingCallback(trainer, PROBES, action="roll_back"))
+    with pytest.raises(TrainingError, match="'roll_back' and load_best_model_at_end both choose the last weights"):
+        trainer.train()
+
+
 def test_without_a_tokenizer_the_remedy_is_named(tmp_path):
     trainer = Trainer(model=adapted(), args=kit.arguments(tmp_path), train_dataset=ROWS, data_collator=kit.padded)
     with pytest.raises(TrainingError, match="pass `tokenizer`, or `processing_class` to the trainer"):

@@ -294,17 +294,20 @@ def test_the_vector_comes_off_after_every_step(tmp_path):
     torch.testing.assert_close(model(input_ids=ids).logits, after(input_ids=ids).logits, rtol=0, atol=0)
 
 
-def test_evaluation_works_before_and_after_training_and_counts_the_kl_once(tmp_path):
+def test_evaluation_is_of_the_model_as_it_will_be_used(tmp_path):
     model = kit.adapted()
     vector = kit.vector(model)
     trainer = kit.trainer(model, tmp_path, ROWS, vector=vector, gradient_accumulation_steps=2, per_device_eval_batch_size=8)
     before = trainer.evaluate(eval_dataset=ROWS)["eval_loss"]
-    assert before == pytest.approx(expected_loss(model, ROWS, {"": vector}, trainer.guidance).item(), abs=1e-5)
+    assert before == pytest.approx(expected_loss(model, ROWS, {"": vector}, OFF).item(), abs=1e-5)
+    assert trainer.teacher.forwards == 0
     trainer.train()
-    # Training has ended: the student's vector is withdrawn, the teacher's stays.
-    withdrawn = IVGuidanceConfig(sign=0)
+    assert trainer.teacher.forwards > 0
     after = trainer.evaluate(eval_dataset=ROWS)["eval_loss"]
-    assert after == pytest.approx(expected_loss(model, ROWS, {"": vector}, withdrawn).item(), abs=1e-5)
+    assert after == pytest.approx(expected_loss(model, ROWS, {"": vector}, OFF).item(), abs=1e-5)
+    # A step of training between evaluations is guided.
+    guided = trainer.compute_loss(model, trainer.data_collator(ROWS)).item()
+    assert guided == pytest.approx(expected_loss(model, ROWS, {"": vector}, IVGuidanceConfig(sign=0)).item(), abs=1e-5)
 
 
 def test_asking_the_teacher_leaves_frozen_adapters_frozen(tmp_path):

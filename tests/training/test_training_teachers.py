@@ -245,6 +245,11 @@ def test_teachers_that_say_otherwise_have_other_fingerprints(tmp_path):
     others = [fingerprint(seed=1), fingerprint(teacher_scale=0.5), fingerprint(mode="replace"), fingerprint(teacher="previous")]
     others.append(fingerprint(teacher="previous", adapter=1))
     assert len({first, *others}) == 6
+    references = [
+        kit.trainer(kit.adapted(), tmp_path, ROWS, vector=kit.vector(kit.adapted()), reference=kit.adapted(adapter)).teacher
+        for adapter in (0, 1)
+    ]
+    assert len({first, *(each.fingerprint for each in references)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,10 @@ class Preparation:
         return stage
 
     def vectors(self) -> dict[str, InstructionVector]:
-        """One vector a task of the sequence, over heads that are causal for all of them (universal heads)."""
+        """One vector a task of the sequence, over heads that are causal for all of them (universal heads).
+
+        All tasks choose the heads before the first is trained, so guidance of an early task has seen rows of later ones.
+        """
         lessons = self.curriculum.lessons
         tasks = {lesson.name: self.curriculum.short(lesson, self.tokenizer) for lesson in lessons}
         with track("Vectors of the sequence's tasks", 2 * len(lessons), "task") as advance:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.errors import TrainingError
 from instruction_vectors.evaluation.generation import PrefillEdit, generate
 from instruction_vectors.tasks import load_task, task_names
 from instruction_vectors.tasks.prompts import PLAIN, Prompt, draw_shots, instructed
@@ -33,7 +34,7 @@ ANSWER_TOKENS = 8
 _CONTEXTS = 4
 """Different sets of solved examples an instruction: prompts that share one are computed together."""
 _LONGEST_INPUT = 40
-"""Words; what follows is left out of an anchor's input, which need not be the whole text."""
+"""Words, and a tenth of the characters (for text without spaces); what follows is left out of an anchor's input."""
 _MEAN_PROMPTS, _SHOTS, _MEAN_CONTEXTS = 25, 5, 5
 """Of the shipped instructions' vectors."""
 
@@ -71,7 +72,7 @@ def anchors_on(
     for number, text in enumerate(inputs):
         name = list(tasks)[number % len(tasks)]
         context = draw_shots(tasks[name], shots, seed=f"anchors/{seed}/{number // len(tasks) % _CONTEXTS}")
-        query = Example(" ".join(text.split()[:_LONGEST_INPUT]), "")
+        query = Example(" ".join(text.split()[:_LONGEST_INPUT])[: 10 * _LONGEST_INPUT], "")
         asked.append((instructed(tasks[name], query, shots=context, template=PLAIN).text, name))
     return [
         Anchor(text, answer.rstrip(), name)
@@ -96,12 +97,18 @@ def steered_anchors(
         rows: as `rows.read_rows` gives them, without their places.
         share: anchors, as a share of the rows.
         seed: which rows are asked about.
+
+    Raises:
+        TrainingError: no row has an input.
     """
     tasks = {name: load_task(name) for name in task_names()}
     heads = automatic.universal_heads(model, tokenizer)
     how: dict[str, Any] = {"prompts": _MEAN_PROMPTS, "shots": _SHOTS, "contexts": _MEAN_CONTEXTS, "seed": seed}
     vectors = extract_all(model, tokenizer, list(tasks.values()), heads=heads, **how)
-    inputs = drawn_share([input_of(row) for row in rows], share, seed=f"anchors/{seed}")
+    asked_about = [text for text in map(input_of, rows) if text]
+    if not asked_about:
+        raise TrainingError("anchors ask about the rows' inputs, and no row has one beside its instruction; take vector 'auto'")
+    inputs = drawn_share(asked_about, share, seed=f"anchors/{seed}")
     made = anchors_on(model, tokenizer, inputs, tasks, shots=0, seed=seed, vectors=vectors)
     return anchor_rows(tokenizer, made), vectors
 

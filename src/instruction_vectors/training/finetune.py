@@ -67,19 +67,23 @@ def fine_tune(
         The content of `result.json`.
 
     Raises:
-        DataError: malformed rows, or a folder begun with other settings.
+        DataError: malformed rows, or a folder begun with other settings, another vector or another model.
         TrainingError: training cannot go on; the last checkpoint is kept.
     """
     rows = read_rows(Path(recipe.data))
+    vector = _vector(recipe)
     given = recipe.resolved() | {"data_sha256": sha256_of(Path(recipe.data))}
+    if isinstance(vector, InstructionVector):
+        given |= {"vector_fingerprint": vector.fingerprint}
     check(out, given)
     if (out / "result.json").exists():
         return dict(read_json(out / "result.json"))
     started = time.time()
-    vector = _vector(recipe)
     model, tokenizer = load(recipe.model, dtype=getattr(torch, recipe.dtype), device="cpu" if _world() > 1 else None)
     encoded, dropped = encode_rows(tokenizer, rows, recipe.max_length)
     fingerprint = model_fingerprint(model)
+    begun = {"model_fingerprint": fingerprint}
+    check(out / "checkpoints", begun)
     anchors: list[Row] = []
     if recipe.vector == "anchors":
         if say and _main():
@@ -94,7 +98,7 @@ def fine_tune(
         trainer.add_callback(ForgettingCallback(trainer, every=max(1, steps // _LOOKS)))
     if say and _main():
         say(_plan(trainer, encoded, dropped, steps))
-    _train(trainer, out, given)
+    _train(trainer, out, given, begun)
     made = {"model_fingerprint": fingerprint, "versions": versions()}
     if _main():
         numbers = _numbers(trainer, len(encoded), len(anchors), dropped)
@@ -176,11 +180,12 @@ def _plan(trainer: IVTrainer, rows: Sequence[Row], dropped: int, steps: int) -> 
     )
 
 
-def _train(trainer: IVTrainer, out: Path, given: dict[str, Any]) -> None:
+def _train(trainer: IVTrainer, out: Path, given: dict[str, Any], begun: dict[str, Any]) -> None:
     last = last_checkpoint(out / "checkpoints")
     try:
         if _main():  # only now is everything known to fit together
             write_json(out / "config.json", given)
+            write_json(out / "checkpoints" / "config.json", begun)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except (OSError, SafetensorError) as error:
         raise TrainingError(

@@ -88,9 +88,15 @@ class ForgettingCallback(TrainerCallback):
         self._looked_at = -1
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The first measurement, which later ones are held against."""
+        """The first measurement, which later ones are held against.
+
+        Raises:
+            TrainingError: weights are to be rolled back, and those of the best checkpoint would replace them at the end.
+        """
         from peft import PeftModel
 
+        if self.action == "roll_back" and args.load_best_model_at_end:
+            raise TrainingError("action 'roll_back' and load_best_model_at_end both choose the last weights; take one of them")
         self._first = next((e for e in state.log_history if any(f"forgetting/{form}" in e for form in self.forms)), None)
         self._good, self._looked_at = None, -1
         # Of a fully fine-tuned model that goes on from a checkpoint the original is not at hand.
@@ -104,8 +110,8 @@ class ForgettingCallback(TrainerCallback):
             self._look(state, control)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The last measurement."""
-        if self._looked_at != state.global_step:
+        """The last measurement; the best checkpoint, if it is wanted, has been loaded by now."""
+        if self._looked_at != state.global_step or args.load_best_model_at_end:
             self._look(state, control)
 
     def _measures(self) -> bool:

@@ -52,7 +52,8 @@ class IVGuidance:
     With or without a vector only labelled positions pass through the head. With `kl_weight=0` and `sign=0`, losses and
     weights equal plain training bit for bit. Loss and KL are means over the labels and answers of a whole accumulation
     window, however it is cut. In a chat of several turns every turn with labels is steered at its beginning (`targets`).
-    What the teacher said is kept in every checkpoint, so that a resumed run goes on bit for bit.
+    What the teacher said is kept in every checkpoint, so that a resumed run goes on bit for bit. Evaluation gives the
+    language-model loss of the model as it will be used, without vector or teacher: `eval_loss` compares with plain training's.
 
     Raises:
         TrainingError: no way to have the original model, another loss asked for, labels all masked, or a loss that is not
@@ -82,6 +83,7 @@ class IVGuidance:
             raise TrainingError("kl_positions='answer' compares every answer token of a batch: give every row a vector")
         self.last_parts: dict[str, float] = {}
         self._window_answers: Tensor | None = None
+        self._evaluates = False
         model = self.model  # type: ignore[attr-defined]
         processing = self.processing_class  # type: ignore[attr-defined]
         tokenizer = processing if isinstance(processing, PreTrainedTokenizerBase) else None
@@ -99,7 +101,8 @@ class IVGuidance:
     ) -> Any:
         """The guided loss of one micro-batch."""
         targets = Targets.of(inputs)
-        if self.vectors and not len(targets.answers):
+        guided = bool(self.vectors) and not self._evaluates
+        if guided and not len(targets.answers):
             raise TrainingError(
                 "no answer of a batch has an input before it, so there is no place for the vector; mask the labels of the "
                 "prompts (-100)"
@@ -107,8 +110,8 @@ class IVGuidance:
         targets = targets.under(self._guides)
         config = self.guidance
         window = self._labels_of_window(num_items_in_batch)
-        scale = config.sign * scale_at(self._progress(), config.schedule) if self.vectors else 0.0
-        said = self._ask(inputs, targets)
+        scale = config.sign * scale_at(self._progress(), config.schedule) if guided else 0.0
+        said = self._ask(inputs, targets) if guided else None
         with ExitStack() as stack:
             read = stack.enter_context(self._read(model, targets)) if said is not None and said.heads else {}
             stack.enter_context(self._steered(model, targets.starts, scale))
@@ -130,6 +133,14 @@ class IVGuidance:
                 f"or check the rows of this batch, whose tokens begin: {self._beginnings(inputs)}"
             )
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """A step of evaluation: without guidance, since that is how the model will be used."""
+        self._evaluates = True
+        try:
+            return super().prediction_step(*args, **kwargs)
+        finally:
+            self._evaluates = False
 
     def _beginnings(self, inputs: Mapping[str, Any], tokens: int = 24) -> str:
         """The first tokens of a batch's rows, as text if the trainer has a tokenizer: enough to find the rows by."""

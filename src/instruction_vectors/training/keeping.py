@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -40,11 +42,19 @@ def load_beside(teacher: Teacher, checkpoint: str | bool, output_dir: str) -> No
 def teacher_identity(teaches: nn.Module, vectors: Mapping[str, InstructionVector], config: IVGuidanceConfig) -> str:
     """SHA-256 of all that decides what a teacher says; to be asked while it is the frozen model."""
     digest = hashlib.sha256(f"{config.teacher} {config.mode} {config.teacher_scale} {model_fingerprint(teaches)}".encode())
-    if config.teacher == "previous":  # a fingerprint leaves the adapters out, which teach here
-        for name, weight in sorted(teaches.named_parameters()):
-            if weight.requires_grad:
-                digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
+    for name, weight in sorted(_adapting(teaches).items()):  # a fingerprint leaves adapters out
+        digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
     for name, vector in sorted(vectors.items()):
-        digest.update(f"{name} {vector.heads} {vector.layer}".encode())
-        digest.update(vector.values.contiguous().numpy().tobytes() + vector.summed.contiguous().numpy().tobytes())
+        digest.update(f"{name} {vector.fingerprint}".encode())
     return digest.hexdigest()
+
+
+def _adapting(model: nn.Module) -> dict[str, Tensor]:
+    """Weights of adapters that are on, each named with what it is scaled by."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) and not module.disable_adapters:
+            told = f"{name} {list(module.active_adapters)} {getattr(module, 'scaling', '')}"
+            own = (each for each in module.named_parameters() if not each[0].startswith(("base_layer.", "original_module.")))
+            found |= {f"{told} {part}": weight for part, weight in own}
+    return found

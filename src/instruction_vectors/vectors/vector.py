@@ -114,6 +114,12 @@ class InstructionVector:
         summed = torch.stack(written).sum(0).float().cpu()
         return cls(tuple(heads), values, summed, layer, {**metadata, "adds_writes": anatomy.adds_writes})
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that acts: heads, layer and numbers; equal for two vectors exactly when they do the same."""
+        parts = (each.contiguous().numpy().tobytes() for each in (self.values, self.summed))
+        return hashlib.sha256(f"{self.heads} {self.layer}".encode() + b"".join(parts)).hexdigest()
+
     def first(self, model: nn.Module, k: int) -> "InstructionVector":
         """The vector of its first k heads: the strongest k, where `extract` made it.
 
