@@ -289,6 +289,15 @@ def test_going_on_with_other_weights_or_threads_is_refused(model: str, tmp_path:
             made_with(ledger, causal_lm)
 
 
+def test_a_result_names_every_code_that_had_a_part_in_it(model: str, tmp_path: Path) -> None:
+    cell = tiny_world.cell(model, sequence=tiny_world.TASKS[0], probes=("capitalize",))
+    now = Runner(tmp_path).run(cell)["code"]
+    assert isinstance(now, str)
+    (made,) = tmp_path.glob("shared/*/steps/made*.json")
+    made.write_text(made.read_text().replace(now, "of another day"))
+    assert Runner(tmp_path).run(replace(cell, method="averaging"))["code"] == sorted([now, "of another day"])
+
+
 def test_one_seed_decides_everything_that_is_drawn(model: str) -> None:
     assert tiny_world.cell(model, seed=3).stage.seed == 3
 

@@ -79,8 +79,9 @@ class Runner:
         code = code_fingerprint()  # as it was loaded: by the end its files may be others
         model, tokenizer = self._open(cell)
         made = made_with(ledger, model)
+        codes = {code, made.pop("code", code)}
         with self._shared(curriculum) as shared:
-            made_with(shared, model)
+            codes.add(made_with(shared, model).get("code", code))
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
             method = method_named(cell.method)(cell.stage, cell.own_settings)
@@ -102,7 +103,8 @@ class Runner:
             "method_settings": method.chosen(),
             "data": curriculum.fingerprints(),
             **made,
-            "code": code,
+            # One, unless the code was changed between the cell's sittings or after what it shares was made.
+            "code": code if len(codes) == 1 else sorted(codes),
             "tasks": names,
             "cut": curriculum.cut(tokenizer),
             **summary(names, stages, seed=cell.seed),
@@ -136,11 +138,13 @@ class Runner:
 def made_with(ledger: Ledger, model: nn.Module) -> dict[str, Any]:
     """What computed the first of a ledger's steps; whoever goes on must be the same, or the parts would not fit together.
 
+    Of the code it is only kept, not asked: a change of a message must not end a grid.
+
     Raises:
         DataError: the model's weights, a library's version or the number of threads is another than when it was begun.
     """
     now = {"model_fingerprint": model_fingerprint(model), "versions": versions(), "threads": torch.get_num_threads()}
-    begun: dict[str, Any] = ledger.step("made with", lambda: now)
+    begun: dict[str, Any] = ledger.step("made with", lambda: now | {"code": code_fingerprint()})
     if changed := [name for name in now if begun.get(name) != now[name]]:
         raise DataError(f"{ledger.folder} was begun with another {', '.join(changed)}; go on as then, or choose another folder")
     return begun
