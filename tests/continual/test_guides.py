@@ -105,7 +105,7 @@ def test_general_instructions_that_are_mixed_in_train_plainly(tmp_path: Path, mo
     given = []
     monkeypatch.setattr(course, "train_stage", lambda *a, **k: given.append((a[1], k["vector"])) or train_stage(*a, **k))
     (tmp_path / "eval").mkdir()
-    told = [{"instruction": f"Say {i}", "output": str(i) * (1 + 3 * i)} for i in range(9)]
+    told = [{"instruction": f"Say {i}", "output": str(i) * (12 - i)} for i in range(9)]
     (tmp_path / "eval" / "instructions_alpaca.json").write_text(json.dumps(told))
     cell = tiny_world.cell(
         tiny_world.save(tmp_path / "model"), method="mix_in", method_settings={"mix_in": {"share": 1.0}}, guide="iv",
