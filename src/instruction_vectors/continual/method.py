@@ -86,7 +86,10 @@ class Method:
         self.model = add_adapter(base, self.stage)
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:
-        """Prepare for task `number` (from 1); returns the rows to train on."""
+        """Prepare for task `number` (from 1); returns the rows to train on.
+
+        Under guidance a row is under the vector of the task that its `vector` names; one that names none trains plainly.
+        """
         return list(rows)
 
     def penalty(self) -> Tensor | None:
