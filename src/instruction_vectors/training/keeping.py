@@ -51,7 +51,7 @@ def teacher_identity(teaches: nn.Module, vectors: Mapping[str, InstructionVector
 
 def _adapting(model: nn.Module) -> dict[str, Tensor]:
     """Weights of adapters that are on, each named with what it is scaled by."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) and not module.disable_adapters:
             told = f"{name} {list(module.active_adapters)} {getattr(module, 'scaling', '')}"
