@@ -42,7 +42,10 @@ def load_beside(teacher: Teacher, checkpoint: str | bool, output_dir: str) -> No
 def teacher_identity(teaches: nn.Module, vectors: Mapping[str, InstructionVector], config: IVGuidanceConfig) -> str:
     """SHA-256 of all that decides what a teacher says; to be asked while it is the frozen model."""
     digest = hashlib.sha256(f"{config.teacher} {config.mode} {config.teacher_scale} {model_fingerprint(teaches)}".encode())
-    for name, weight in sorted(_adapting(teaches).items()):  # a fingerprint leaves adapters out
+    beside = _adapting(teaches)  # a fingerprint leaves adapters out
+    if config.teacher == "previous":  # what trains need lie in no adapted layer: a learnt prompt
+        beside |= {name: weight for name, weight in teaches.named_parameters() if weight.requires_grad}
+    for name, weight in sorted(beside.items()):
         digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
     for name, vector in sorted(vectors.items()):
         digest.update(f"{name} {vector.fingerprint}".encode())
