@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from instruction_vectors.continual.compare import compare
 from instruction_vectors.continual.gather import finished, gather
-from instruction_vectors.continual.headline import GUIDED, headline, way
+from instruction_vectors.continual.headline import GUIDED, against, headline, way
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
@@ -74,20 +76,30 @@ def _chats(measured: dict[str, Any]) -> str:
 
 
 def _preset(cells: list[dict[str, Any]]) -> str:
-    """One factor changed at a time: where each cell ends, and how far that is from the recommended way on the same rows."""
-    usual = next(cell for cell in cells if way(cell) == GUIDED[0])
+    """One factor changed at a time: where each ends, and how far that is from the usual settings on the same seeds and rows."""
+    ways: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        ways[way(cell)].append(cell)
+    usual = ways.pop(GUIDED[0])
     lines = [
-        "| method | guide | AP | FP | IP | GP | instruction | AP, difference | IP, difference |",
-        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: |",
+        "| method | guide | seeds | AP | FP | IP | GP | instruction | AP, difference | IP, difference |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        f"| {' | '.join((*GUIDED[0], *_ends(usual), _DASH, _DASH))} |",
     ]
-    for cell in (usual, *(each for each in cells if each is not usual)):
-        ends = [cell["ap"]["mean"], cell["fp"]["mean"], *(cell["forms"][form][-1]["mean"] for form in _FORMS)]
-        apart = [_DASH, _DASH] if cell is usual else _apart(compare([usual], [cell]))
-        lines.append(f"| {' | '.join((*way(cell), *(f'{value:.2f}' for value in ends), *apart))} |")
+    for (method, guide), others in sorted(ways.items()):
+        lines.append(f"| {' | '.join((method, guide, *_ends(others), *_apart(against(usual, others))))} |")
     return "\n".join(lines) + "\n"
 
 
-def _apart(found: dict[str, Any]) -> list[str]:
+def _ends(cells: list[dict[str, Any]]) -> list[str]:
+    """How many seeds, and the means over them of what the table shows."""
+    ends = [[cell["ap"]["mean"], cell["fp"]["mean"], *(cell["forms"][form][-1]["mean"] for form in _FORMS)] for cell in cells]
+    return [str(len(cells)), *(f"{mean(column):.3f}" for column in zip(*ends, strict=True))]
+
+
+def _apart(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return [_DASH, _DASH]
     low, high = found["ip"]["gain_interval"]
     parts = f"{found['ap_delta']:+.3f}", f"{found['ip']['gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
     return [part.replace("-", "\N{MINUS SIGN}") for part in parts]

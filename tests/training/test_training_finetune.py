@@ -135,10 +135,7 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def test_a_stopped_run_goes_on_from_its_last_whole_checkpoint_and_ends_the_same(recipe, tmp_path, monkeypatch):
-    recipe = replace(recipe, forgetting=True)
-    monkeypatch.setattr(finetune, "_LOOKS", 2)
-    whole = fine_tune(recipe, tmp_path / "whole")
+def stopped_in_the_middle(recipe, out):
     made = finetune._trainer
 
     def doomed(*args):
@@ -146,10 +143,17 @@ def test_a_stopped_run_goes_on_from_its_last_whole_checkpoint_and_ends_the_same(
         trainer.add_callback(Kill())
         return trainer
 
-    monkeypatch.setattr(finetune, "_trainer", doomed)
-    with pytest.raises(KeyboardInterrupt):
-        fine_tune(recipe, tmp_path / "cut")
-    monkeypatch.setattr(finetune, "_trainer", made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "_trainer", doomed)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(recipe, out)
+
+
+def test_a_stopped_run_goes_on_from_its_last_whole_checkpoint_and_ends_the_same(recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, forgetting=True)
+    monkeypatch.setattr(finetune, "_LOOKS", 2)
+    whole = fine_tune(recipe, tmp_path / "whole")
+    stopped_in_the_middle(recipe, tmp_path / "cut")
     checkpoints = tmp_path / "cut" / "checkpoints"
     assert last_checkpoint(checkpoints).name == "checkpoint-3"
     shutil.copytree(checkpoints / "checkpoint-3", checkpoints / "checkpoint-4")  # killed while it was written
@@ -165,20 +169,10 @@ def test_a_stopped_run_goes_on_from_its_last_whole_checkpoint_and_ends_the_same(
     assert (tmp_path / "cut" / "result.json").read_bytes() == (tmp_path / "whole" / "result.json").read_bytes()
 
 
-def test_a_stopped_run_does_not_go_on_over_another_model(recipe, tmp_path, monkeypatch):
+def test_a_stopped_run_does_not_go_on_over_another_model(recipe, tmp_path):
     model = Path(shutil.copytree(recipe.model, tmp_path / "model"))
     recipe = replace(recipe, model=str(model), vector="none")
-    made = finetune._trainer
-
-    def doomed(*args):
-        trainer = made(*args)
-        trainer.add_callback(Kill())
-        return trainer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(finetune, "_trainer", doomed)
-        with pytest.raises(KeyboardInterrupt):
-            fine_tune(recipe, tmp_path / "cut")
+    stopped_in_the_middle(recipe, tmp_path / "cut")
     weights_file = model / "model.safetensors"
     stored = load_file(weights_file)
     save_file({name: weight * 1.5 for name, weight in stored.items()}, weights_file, {"format": "pt"})

@@ -64,7 +64,7 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             plain += base
             lower += below
             for method, guide in _guided_arms(cells):
-                if guided := _against(base, _arm(cells, method, guide, best)):
+                if guided := against(base, _arm(cells, method, guide, best)):
                     at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
                     others = _controls(base, cells, below)
                     del others[arm_name(method, guide)]
@@ -84,7 +84,7 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
     """What each arm keeps and costs against plain training, where it has finished cells."""
     arms = {arm_name(*each): _at_rates_of(plain, results, *each) for each in _arms(results)} | {"lower_lr": lower}
-    controls = {name: _against(plain, others) for name, others in arms.items()}
+    controls = {name: against(plain, others) for name, others in arms.items()}
     return _corrected({name: found for name, found in controls.items() if found})
 
 
@@ -140,7 +140,8 @@ def _lower(cells: Sequence[Result], best: Rate) -> list[Result]:
     return _arm(cells, *PLAIN, (max(below), best[1])) if below else []
 
 
-def _against(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any] | None:
+def against(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any] | None:
+    """What `compare` gives on the sequences and seeds that both have finished; None without any."""
     shared = {course(result) for result in plain} & {course(result) for result in other}
     if not shared:
         return None
