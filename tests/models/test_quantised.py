@@ -34,10 +34,10 @@ def quantised(request, tmp_path_factory):
     return causal_lm
 
 
-def opened(folder, config):
+def opened(folder, config, **options):
     changes = {"hidden_size": tiny.HEADS * WIDTH, "head_dim": WIDTH, "intermediate_size": 128}
     tiny.model("llama", dtype=torch.float32, **changes).save_pretrained(folder)
-    return AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map="cpu")
+    return AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map="cpu", **options)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,20 @@ def test_what_a_head_writes_is_what_its_map_makes_of_it(quantised, means):
     alone[0, WIDTH : 2 * WIDTH] = means[1, 1]
     with torch.no_grad():
         torch.testing.assert_close(anatomy.write(1, 1, means[1, 1]), anatomy.o_projs[1](alone)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_half_precision_under_an_adapter_a_vector_goes_in_and_effects_are_measured(kind, means, tok, tmp_path):
+    causal_lm = opened(tmp_path, KINDS[kind], dtype=torch.bfloat16)
+    model = get_peft_model(causal_lm, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    assert next(model.parameters()).dtype != torch.float32
+    assert anatomy_of(model).dtype == torch.bfloat16  # not the adapter's, which PEFT keeps in float32
+    ids = torch.tensor([[1, 4, 5, 6]])
+    with torch.no_grad():
+        clean = model(input_ids=ids).logits
+        with InstructionVector.from_means(model, means, kit.HEADS).applied(model):
+            assert (model(input_ids=ids).logits - clean).abs().max() > 0.01
+    assert causal_effects(model, tok, tiny.PROMPTS[:1], tiny.TARGETS[:1], means).abs().max() > 0
 
 
 def test_an_adapter_trains_under_guidance_and_the_weights_below_stay(quantised, means, tmp_path):

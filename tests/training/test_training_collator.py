@@ -9,6 +9,7 @@ from tiny_training import padded, row
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.hooks import head_at
+from instruction_vectors.models.tree import skips_what_is_hidden
 from instruction_vectors.tasks.prompts import Prompt
 from instruction_vectors.training.collator import TreeCollator, rows_of
 from instruction_vectors.training.objectives import language_model_loss
@@ -61,6 +62,17 @@ def check_equal(model, rows, tolerance):
     assert max(float(w.abs().max()) for w in want) > 0.01
     for g, w in zip(got, want, strict=True):
         torch.testing.assert_close(g, w, rtol=0, atol=tolerance)
+
+
+def test_batches_are_made_on_the_cpu_wherever_the_model_is():
+    model = tiny.model("llama")
+    collate = TreeCollator(model)
+    here = collate(SHARED_INSTRUCTION)
+    model.to("meta")
+    assert not skips_what_is_hidden(anatomy_of(model))  # whatever was found while it was on a CPU
+    away = collate(SHARED_INSTRUCTION)
+    assert {value.device.type for value in away.values() if isinstance(value, torch.Tensor)} == {"cpu"}
+    torch.testing.assert_close(away["input_ids"], here["input_ids"])
 
 
 @pytest.mark.parametrize("name", BATCHES)

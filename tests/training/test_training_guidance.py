@@ -368,6 +368,54 @@ def test_the_original_head_teaches_where_the_head_itself_trains(tmp_path, how):
         torch.testing.assert_close(trainer.teacher.logits(batch, targets, targets.answers), want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["biases", "norms"])
+def test_an_original_whose_own_weights_train_is_no_teacher(tmp_path, how):
+    base = tiny.model("gpt2" if how == "biases" else "llama")
+    settings = {"bias": "all", "target_modules": ["c_attn"]} if how == "biases" else {"target_modules": ["q_proj"]}
+    model = get_peft_model(base, LoraConfig(r=2, task_type="CAUSAL_LM", **settings)).to(torch.float64)
+    if how == "norms":
+        model.base_model.model.model.norm.requires_grad_(True)
+    vector = kit.vector(model)
+    with pytest.raises(TrainingError, match=r"weights of the original model train beside the adapter \(.*(bias|norm)"):
+        kit.trainer(model, tmp_path, ROWS, vector=vector)
+    kit.trainer(model, tmp_path, ROWS, vector=vector, guidance=IVGuidanceConfig(teacher="previous"))
+    kit.trainer(model, tmp_path, ROWS, vector=vector, reference=copy.deepcopy(base))
+
+
+def test_predictions_stand_beside_their_labels(tmp_path):
+    model, seen = kit.adapted(), []
+
+    def metrics(predicted):
+        seen.append(predicted)
+        return {}
+
+    settings = {"eval_dataset": ROWS, "compute_metrics": metrics}
+    stock = Trainer(model=model, args=kit.arguments(tmp_path), data_collator=kit.padded, **settings)
+    ours = IVTrainer(model=model, args=kit.arguments(tmp_path), data_collator=kit.padded, vector=kit.vector(model), **settings)
+    assert ours.evaluate()["eval_loss"] == pytest.approx(stock.evaluate()["eval_loss"], abs=1e-6)
+    assert seen[0].predictions.shape == (*seen[0].label_ids.shape, tiny.VOCABULARY)
+    assert (seen[0].predictions == seen[1].predictions).all()
+    packed = IVTrainer(model=model, args=kit.arguments(tmp_path), data_collator=TreeCollator(model), **settings)
+    with pytest.raises(TrainingError, match="do not stand row by row"):
+        packed.evaluate()
+
+
+def test_one_process_over_several_gpus_is_refused(tmp_path):
+    arguments = kit.arguments(tmp_path)
+    arguments._n_gpu = 2
+    with pytest.raises(TrainingError, match="over 2 GPUs; show it one"):
+        IVTrainer(model=kit.adapted(), args=arguments, train_dataset=ROWS, data_collator=kit.padded)
+
+
+def test_a_padded_batch_whose_prompts_are_not_masked_has_no_place_in_its_padding(tmp_path):
+    model = kit.adapted()
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model))
+    ids = torch.tensor([[0, 0, 1, 5, 6]])
+    batch = {"input_ids": ids, "attention_mask": ids.clamp(max=1), "labels": torch.tensor([[-100, -100, 1, 5, 6]])}
+    with pytest.raises(TrainingError, match="no place for the vector"):
+        trainer.compute_loss(model, batch)
+
+
 def test_full_fine_tuning_without_a_kl_needs_no_reference(tmp_path):
     model = tiny.model("llama")
     trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), guidance=IVGuidanceConfig(kl_weight=0.0))
@@ -450,7 +498,8 @@ def test_a_vector_of_another_architecture_is_refused_at_construction(tmp_path):
         ({"sign": 2}, "sign must be 1 or 0 or -1, got 2"),
         ({"schedule": "stepwise"}, "schedule must be 'progressive' or 'linear'"),
         ({"mode": "sum"}, "mode must be 'distributed' or 'summed' or 'replace', got 'sum'"),
-        ({"mode": "replace", "sign": -1}, "mode 'replace' .* has no sign"),
+        ({"mode": "replace", "sign": -1}, "mode 'replace' .* whole or not at all"),
+        ({"mode": "replace", "teacher_scale": 0.5}, "teacher_scale can only be 1 or 0"),
         ({"kl_positions": "last"}, "kl_positions must be 'last_input' or 'answer', got 'last'"),
         ({"kl_direction": "forward"}, "kl_direction must be 'student_teacher' or 'teacher_student', got 'forward'"),
     ],

@@ -112,6 +112,16 @@ def test_consistency_does_not_depend_on_the_cut_into_micro_batches_nor_on_checkp
             torch.testing.assert_close(other[name], want, rtol=0, atol=1e-6)
 
 
+def test_checkpointing_that_would_leave_consistency_without_a_gradient_is_refused(tmp_path):
+    model = kit.adapted()
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), guidance=CONSISTENT)
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    model.enable_input_require_grads()
+    with pytest.raises(TrainingError, match="'use_reentrant': False"):
+        trainer.compute_loss(model, kit.padded(ROWS))
+
+
 def test_the_teacher_of_consistency_is_asked_once_a_row(tmp_path):
     model = kit.adapted()
     trainer = kit.trainer(model, tmp_path, ROWS, num_train_epochs=3, vector=kit.vector(model), guidance=CONSISTENT)

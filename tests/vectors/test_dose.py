@@ -80,3 +80,10 @@ def test_a_vector_of_another_vocabulary_of_the_same_size_is_refused(tok):
     with pytest.raises(VectorError, match="another vocabulary"):
         dose(causal_lm, tok, vector, tiny.PROMPTS)
     assert dose(causal_lm, tok, replace(vector, metadata={"tokenizer_fingerprint": tokenizer_fingerprint(tok)}), tiny.PROMPTS)
+
+
+def test_another_mode_is_refused(tok):
+    causal_lm = tiny.shared("llama")
+    vector = InstructionVector.from_means(causal_lm, tiny.means("llama"), HEADS)
+    with pytest.raises(VectorError, match="mode must be 'distributed' or"):
+        dose(causal_lm, tok, vector, tiny.PROMPTS, mode="distribute")

@@ -7,6 +7,7 @@ import torch
 from instruction_vectors import InstructionVector
 from instruction_vectors.errors import HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.vectors.injection import label_starts
 
 HEADS = ((0, 1), (0, 3), (2, 2))
 ROWS = [[1, 9, 14, 7, 30, 11], [1, 20, 21], [1, 33, 8, 8]]
@@ -276,8 +277,48 @@ def test_an_edit_that_found_no_token_is_an_error():
     cache = causal_lm(ids, use_cache=True).past_key_values
     with pytest.raises(HookError, match="no token"), vector_for(causal_lm).applied(causal_lm):
         causal_lm(torch.tensor([[5]]), past_key_values=cache)
-    with pytest.raises(HookError, match="masked"), vector_for(causal_lm).applied(causal_lm, positions="labels"):
-        causal_lm(input_ids=ids, labels=torch.full_like(ids, -100))
+    for labels in (torch.full_like(ids, -100), ids):  # all masked, none masked
+        with (
+            pytest.raises(HookError, match="no answer has an input"),
+            vector_for(causal_lm).applied(causal_lm, positions="labels"),
+        ):
+            causal_lm(input_ids=ids, labels=labels)
+
+
+def test_positions_that_are_true_nowhere_are_refused():
+    causal_lm = tiny.shared("llama")
+    with (
+        pytest.raises(VectorError, match="True nowhere"),
+        vector_for(causal_lm).applied(causal_lm, positions=torch.zeros(1, 6).bool()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["distributed", "summed", "replace"])
+def test_activations_of_another_type_than_the_weights_are_edited_as_they_are(mode):
+    causal_lm = tiny.model("llama").float()
+    vector = vector_for(causal_lm)
+    rounding = [  # as autocast does, whose tables do not round every function everywhere
+        module.register_forward_pre_hook(lambda module, args: (args[0].bfloat16(),))
+        for module in tiny.o_projs(causal_lm, "llama")
+    ]
+    for module in tiny.o_projs(causal_lm, "llama"):
+        module.bfloat16()
+        module.register_forward_hook(lambda module, args, output: output.float())
+    ids = torch.tensor(ROWS[:1])
+    with torch.no_grad():
+        clean = causal_lm(ids).logits
+        with vector.applied(causal_lm, mode):
+            edited = causal_lm(ids).logits
+    assert len(rounding) == tiny.LAYERS
+    assert (edited - clean).abs().max() > 0.01
+
+
+def test_padding_is_no_place_for_a_vector():
+    labels = torch.tensor([[-100, -100, 1, 5, 6], [-100, 4, -100, -100, 6]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    assert label_starts(labels).tolist() == [[False, True, False, False, False], [True, False, False, True, False]]
+    assert label_starts(labels, mask).tolist() == [[False] * 5, [True, False, False, True, False]]
 
 
 def test_unknown_modes_and_missing_layers_are_refused():

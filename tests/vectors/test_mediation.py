@@ -15,6 +15,7 @@ from instruction_vectors import causal_effects, mean_head_outputs
 from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.prefix import SharedPrefix
+from instruction_vectors.vectors.joint import joint_effects
 from instruction_vectors.vectors.mediation import all_heads
 from instruction_vectors.vectors.mediation_slow import whole_forwards
 from instruction_vectors.vectors.screening import estimated_effects
@@ -388,3 +389,16 @@ def test_a_few_heads_have_the_effects_they_have_among_all(family, tok):
 def test_heads_that_do_not_exist_are_not_measured(tok):
     with pytest.raises(VectorError, match=r"head \(3, 0\) does not exist"):
         causal_effects(tiny.shared("llama"), tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"), heads=[(3, 0)])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [({"measure": "prob"}, "measure must be 'probability' or"), ({"patch": "adding"}, "patch must be")]
+)
+def test_another_word_for_an_option_is_refused_with_those_there_are(option, message, tok):
+    causal_lm, means = tiny.shared("llama"), tiny.means("llama")
+    for measure in (causal_effects, estimated_effects):
+        with pytest.raises(VectorError, match=message):
+            measure(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, **option)
+    if "patch" in option:
+        with pytest.raises(VectorError, match=message):
+            joint_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, [[(0, 1)]], **option)

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.pytorch_utils import Conv1D
 
 from instruction_vectors.errors import AnatomyError
+from instruction_vectors.models.adapters import base_weights
 
 _PROBE_TOKENS = 4
 _REMEMBERED = "_instruction_vectors_anatomy"
@@ -63,7 +64,8 @@ class Anatomy:
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type in which activations run (weights alone may have one of a single byte)."""
-        return next(p.dtype for p in self.layers[0].parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
+        own = base_weights(self.layers[0])
+        return next(p.dtype for _, p in own if p.is_floating_point() and p.dtype.itemsize > 1)
 
     @cached_property
     def adds_writes(self) -> bool:

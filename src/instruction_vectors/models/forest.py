@@ -43,10 +43,11 @@ class Forest:
         """Tokens of the longest row."""
         return max(len(tree) for tree in self.trees)
 
-    def model_inputs(self, anatomy: Anatomy) -> dict[str, Any]:
-        """Keyword arguments for one forward over all trees, `[tree, width]`."""
+    def model_inputs(self, anatomy: Anatomy, device: torch.device | None = None) -> dict[str, Any]:
+        """Keyword arguments for one forward over all trees, `[tree, width]`, on the model's device or another."""
+        device = device or anatomy.device
         if len(self.trees) == 1:
-            return self.trees[0].model_inputs(anatomy)
+            return self.trees[0].model_inputs(anatomy, device)
         shape = len(self.trees), self.width
         ids, depths = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         real = torch.zeros(shape, dtype=torch.bool)
@@ -55,12 +56,12 @@ class Forest:
         for row, tree in enumerate(self.trees):
             ids[row, : len(tree)], depths[row, : len(tree)], real[row, : len(tree)] = tree.tokens, tree.depths, True
             reach[row, : len(tree), : len(tree)] = tree.ancestors()
-        inputs = {"input_ids": ids.to(anatomy.device), "use_cache": False}
+        inputs = {"input_ids": ids.to(device), "use_cache": False}
         if all(len(tree) == int(tree.depths.max()) + 1 for tree in self.trees):  # nothing branches: an ordinary padded batch
-            return inputs | {"attention_mask": real.long().to(anatomy.device)}
+            return inputs | {"attention_mask": real.long().to(device)}
         return inputs | {
-            "position_ids": depths.to(anatomy.device),
-            "attention_mask": packed_mask(anatomy, reach[:, None], depths),
+            "position_ids": depths.to(device),
+            "attention_mask": packed_mask(anatomy, reach[:, None], depths, device),
         }
 
 

@@ -28,6 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from instruction_vectors.errors import ModelError, install_extra
 from instruction_vectors.files import sha256_of
+from instruction_vectors.models.adapters import base_weights
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ def model_fingerprint(model: nn.Module) -> str:
     from instruction_vectors.models.anatomy import unwrap
 
     causal_lm, digest = unwrap(model), hashlib.sha256()
-    for name, tensor in sorted(_base_weights(causal_lm)):
+    packed = _saved_buffers(causal_lm) if getattr(causal_lm.config, "quantization_config", None) else ()
+    for name, tensor in sorted(base_weights(causal_lm, packed)):
         flat = tensor.detach().contiguous().reshape(-1).cpu()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(flat.view(torch.uint8).numpy().data)
@@ -173,19 +175,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 _VOCABULARIES: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, str]]" = weakref.WeakKeyDictionary()
 """Size and hash of each tokenizer's vocabulary: it changes by growing."""
-
-
-def _base_weights(causal_lm: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    tuners = [module for module in causal_lm.modules() if isinstance(module, BaseTunerLayer)]
-    adapters = {"modules_to_save", *(name for tuner in tuners for name in tuner.adapter_layer_names)}
-    wrappers = {"base_layer", "original_module", "token_adapter"}
-    packed = _saved_buffers(causal_lm) if getattr(causal_lm.config, "quantization_config", None) else ()
-    for name, tensor in (*causal_lm.named_parameters(), *packed):
-        parts = name.split(".")
-        if adapters.isdisjoint(parts):
-            yield ".".join(part for part in parts if part not in wrappers), tensor
 
 
 def _saved_buffers(causal_lm: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -73,28 +73,28 @@ class TokenTree:
                 reach[node] |= reach[parent]
         return reach
 
-    def model_inputs(self, anatomy: Anatomy) -> dict[str, Any]:
-        """Keyword arguments for one forward over the whole tree (batch of one).
+    def model_inputs(self, anatomy: Anatomy, device: torch.device | None = None) -> dict[str, Any]:
+        """Keyword arguments for one forward over the whole tree (batch of one), on the model's device or another.
 
         Raises:
             ModelError: the tree branches and the model cannot read branches (see `packs`).
         """
         if len(self) == int(self.depths.max()) + 1:  # a single path is an ordinary sequence
             return {
-                "input_ids": self.tokens[None].to(anatomy.device),
-                "attention_mask": torch.ones(1, len(self), dtype=torch.long, device=anatomy.device),
+                "input_ids": self.tokens[None].to(device or anatomy.device),
+                "attention_mask": torch.ones(1, len(self), dtype=torch.long, device=device or anatomy.device),
                 "use_cache": False,
             }
         if not packs(anatomy):
             name = type(anatomy.causal_lm).__name__
             raise ModelError(f"{name} cannot read many sequences as one packed tree: run them apart, or padded")
-        return self._packed(anatomy)
+        return self._packed(anatomy, packed_mask(anatomy, self.ancestors()[None, None], self.depths[None], device), device)
 
-    def _packed(self, anatomy: Anatomy, mask: Masks | None = None) -> dict[str, Any]:
+    def _packed(self, anatomy: Anatomy, mask: Masks, device: torch.device | None = None) -> dict[str, Any]:
         return {
-            "input_ids": self.tokens[None].to(anatomy.device),
-            "position_ids": self.depths[None].to(anatomy.device),
-            "attention_mask": packed_mask(anatomy, self.ancestors()[None, None], self.depths[None]) if mask is None else mask,
+            "input_ids": self.tokens[None].to(device or anatomy.device),
+            "position_ids": self.depths[None].to(device or anatomy.device),
+            "attention_mask": mask,
             "use_cache": False,
         }
 
@@ -103,10 +103,13 @@ class TokenTree:
 
 
 def packed_mask(
-    anatomy: Anatomy, allowed: Bool[Tensor, "tree 1 token token"], depths: Int[Tensor, "tree token"]
+    anatomy: Anatomy,
+    allowed: Bool[Tensor, "tree 1 token token"],
+    depths: Int[Tensor, "tree token"],
+    device: torch.device | None = None,
 ) -> Tensor | dict[str, Tensor]:
     """The mask of packed rows, in which a model that can skips what is hidden."""
-    mask = attention_mask(anatomy, allowed, depths, depths)
+    mask = attention_mask(anatomy, allowed, depths, depths, device)
     return _blockwise(mask) if skips_what_is_hidden(anatomy) else mask
 
 
@@ -121,8 +124,11 @@ def attention_mask(
     allowed: Bool[Tensor, "batch 1 query key"],
     positions: Int[Tensor, "batch query"],
     key_positions: Int[Tensor, "batch key"],
+    device: torch.device | None = None,
 ) -> Tensor | dict[str, Tensor]:
     """An additive 4-D mask in the form the model takes: one tensor, or one a layer type where a window slides.
+
+    It lies on the model's device, if no other is named.
 
     A sliding window of size w keeps keys that lie less than w positions before a query.
     """
@@ -135,19 +141,19 @@ def attention_mask(
     own_window = {"local"} & set(getattr(config, "attention_layers", None) or [])
     if unknown := (types - {"full_attention", "sliding_attention"}) | own_window:
         raise ModelError(f"{type(anatomy.causal_lm).__name__} has {', '.join(sorted(unknown))} layers: no mask is known")
-    full = _additive(allowed, anatomy)
+    full = _additive(allowed, anatomy, device or anatomy.device)
     if window is None or types == {"full_attention"} or getattr(config, "use_sliding_window", True) is False:
         return full
     gap = positions[:, None, :, None] - key_positions[:, None, None]
-    sliding = _additive(allowed & (gap < window), anatomy)
+    sliding = _additive(allowed & (gap < window), anatomy, device or anatomy.device)
     if len(types) > 1:
         return {"full_attention": full, "sliding_attention": sliding}
     return sliding
 
 
-def _additive(allowed: Tensor, anatomy: Anatomy) -> Tensor:
-    mask = torch.zeros(allowed.shape, dtype=anatomy.dtype, device=anatomy.device)
-    return mask.masked_fill_(~allowed.to(anatomy.device), torch.finfo(anatomy.dtype).min)
+def _additive(allowed: Tensor, anatomy: Anatomy, device: torch.device) -> Tensor:
+    mask = torch.zeros(allowed.shape, dtype=anatomy.dtype, device=device)
+    return mask.masked_fill_(~allowed.to(device), torch.finfo(anatomy.dtype).min)
 
 
 class _Trial(NamedTuple):
@@ -174,7 +180,8 @@ def skips_what_is_hidden(anatomy: Anatomy) -> bool:
 
     So it is on a CPU where every layer's attention is PyTorch's own, without dropout in training.
     """
-    return _tried(anatomy).goes_by_blocks
+    # A model may have been moved since it was tried out.
+    return anatomy.device.type == "cpu" and _tried(anatomy).goes_by_blocks
 
 
 def _tried(anatomy: Anatomy) -> _Trial:

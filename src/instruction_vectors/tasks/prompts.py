@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.models.tokens import encode_pair
+from instruction_vectors.settings import one_of
 from instruction_vectors.tasks.task import Example, Task
 
 
@@ -125,8 +126,9 @@ def counterfactual(
     of the two; `swap` keeps the shots and gives the instruction `instead`, another task's; `zero_shot` is the bare input.
 
     Raises:
-        DataError: `swap` without an instruction to give.
+        DataError: another corruption, or `swap` without an instruction to give.
     """
+    one_of(Corruption, corruption, "corruption", DataError)
     if corruption == "zero_shot":
         return bare(row, template=template)
     if corruption == "swap":

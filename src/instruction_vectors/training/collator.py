@@ -63,7 +63,7 @@ class TreeCollator:
         vectors = [row.get("vector", "") for row in rows]
         anatomy = anatomy_of(self.model)
         if not packs(anatomy):
-            return _padded(rows, anatomy.device)
+            return _padded(rows)
         # The last answer token predicts nothing, so it is left out.
         sequences = [row["input_ids"][:-1] for row in rows]
         private = [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)]
@@ -76,9 +76,11 @@ class TreeCollator:
         places[tuple(torch.tensor(predicts).T)] = True
         answer_starts: dict[str, torch.Tensor] = {}
         for vector, (_, tree, path, where) in zip(vectors, placed, strict=True):
-            answer_starts.setdefault(vector, torch.zeros_like(places))[tree, [path[start] for start in where]] = True
+            if where:
+                answer_starts.setdefault(vector, torch.zeros_like(places))[tree, [path[start] for start in where]] = True
         labels = torch.tensor([token for _, token in predicted])
-        return forest.model_inputs(anatomy) | {
+        # Not on the model's device: the Trainer moves batches, pins their memory first, and may collate in other processes.
+        return forest.model_inputs(anatomy, torch.device("cpu")) | {
             "target_places": places,
             "target_rows": torch.tensor([number[place] for place, _ in predicted]),
             "labels": labels,
@@ -125,7 +127,7 @@ def _token_cost(anatomy: Anatomy) -> Callable[[int], float]:
     return lambda width: 1.0 if width <= free else 1 + 3.5 * 2 * width / (2 * 12 * anatomy.hidden_size)
 
 
-def _padded(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:
+def _padded(rows: Sequence[Row]) -> dict[str, Any]:
     longest = max(len(row["input_ids"]) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
@@ -133,7 +135,7 @@ def _padded(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:
         length = len(row["input_ids"])
         ids[number, :length], mask[number, :length] = torch.tensor(row["input_ids"]), 1
         labels[number, 1:length] = torch.tensor(row["labels"][1:])
-    batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": labels.to(device)}
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     names = [row.get("vector", "") for row in rows]
     return batch | ({"vector": names} if any(names) else {})
 

@@ -18,7 +18,8 @@ class IVGuidanceConfig:
         schedule: how the vector added to the student is withdrawn. `progressive` is the authors' code's.
         sign: whether the student's vector is added (+1), subtracted (-1) or left out (0). The authors' work has both
             signs; here + keeps more (docs/reproducibility.md).
-        mode: how vectors are added, to student and teacher. `distributed` is the authors' code's.
+        mode: how vectors are added, to student and teacher. `distributed` is the authors' code's. `replace` knows no strength:
+            the student's vector is in whole until its schedule has reached 0.
         kl_weight: λ; 1 in the code of Jiang et al. 2406.12227's time.
         kl_positions: `last_input` compares the two where the answer begins, `answer` at every answer token.
         kl_direction: KL(student‖teacher) in the authors' code, the reverse in the text.
@@ -48,8 +49,11 @@ class IVGuidanceConfig:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal:
                 one_of(kind, getattr(self, name), name, TrainingError)
-        if self.mode == "replace" and self.sign == -1:
-            raise TrainingError("mode 'replace' puts the vector in place of what was there and has no sign: -1 would mean +1")
+        if self.mode == "replace" and (self.sign == -1 or self.teacher_scale not in (0, 1)):
+            raise TrainingError(
+                "mode 'replace' puts the vector in place of what was there, whole or not at all: sign -1 would mean +1, and "
+                "teacher_scale can only be 1 or 0"
+            )
         if not self.temperature > 0:
             raise TrainingError(f"temperature must be above 0, got {self.temperature}")
         if not (self.kl_weight >= 0 and self.kl_threshold >= 0 and self.consistency_weight >= 0):

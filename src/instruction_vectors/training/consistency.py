@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import Anatomy
 from instruction_vectors.models.hooks import edit_heads, pick
 from instruction_vectors.vectors.vector import Head
@@ -34,10 +35,19 @@ def heads_read(
     """Keep the outputs of `heads` at the True places of `where`, with their gradients; ask for them after a forward.
 
     Entered before a vector goes in, it reads what the heads put out themselves.
+
+    Raises:
+        TrainingError: inside, where checkpointing runs a layer without gradients that are wanted here.
     """
     layers: dict[int, Tensor] = {}
+    learns = torch.is_grad_enabled()
 
     def keep(layer: int, outputs: Tensor) -> Tensor:
+        if learns and not torch.is_grad_enabled():
+            raise TrainingError(
+                "reentrant activation checkpointing runs layers without gradients, so holding heads would teach nothing; set "
+                "gradient_checkpointing_kwargs={'use_reentrant': False}"
+            )
         layers.setdefault(layer, pick(outputs, where))  # a layer that is recomputed says the same again
         return outputs
 

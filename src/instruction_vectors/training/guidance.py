@@ -83,7 +83,7 @@ class IVGuidance:
             raise TrainingError("kl_positions='answer' compares every answer token of a batch: give every row a vector")
         self.last_parts: dict[str, float] = {}
         self._window_answers: Tensor | None = None
-        self._evaluates = False
+        self._evaluates = self._predicts = False
         model = self.model  # type: ignore[attr-defined]
         processing = self.processing_class  # type: ignore[attr-defined]
         tokenizer = processing if isinstance(processing, PreTrainedTokenizerBase) else None
@@ -100,6 +100,11 @@ class IVGuidance:
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The guided loss of one micro-batch."""
+        loss, outputs = self._guided_loss(model, inputs, num_items_in_batch)
+        return (loss, self._as_predicted(model, inputs, outputs)) if return_outputs else loss
+
+    def _guided_loss(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any) -> tuple[Tensor, Any]:
+        """The loss, and outputs whose logits are those of labelled places alone."""
         targets = Targets.of(inputs)
         guided = bool(self.vectors) and not self._evaluates
         if guided and not len(targets.answers):
@@ -132,15 +137,29 @@ class IVGuidance:
                 f"the loss is {loss.item()} at step {self.state.global_step} ({self.last_parts}); lower the learning rate "  # type: ignore[attr-defined]
                 f"or check the rows of this batch, whose tokens begin: {self._beginnings(inputs)}"
             )
-        return (loss, outputs) if return_outputs else loss
+        return loss, outputs
 
-    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
+    ) -> Any:
         """A step of evaluation: without guidance, since that is how the model will be used."""
-        self._evaluates = True
+        self._evaluates, self._predicts = True, not prediction_loss_only
         try:
-            return super().prediction_step(*args, **kwargs)
+            return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
         finally:
-            self._evaluates = False
+            self._evaluates = self._predicts = False
+
+    def _as_predicted(self, model: nn.Module, inputs: dict[str, Any], outputs: Any) -> Any:
+        """Outputs as metrics read them, with the logits of every place, where predictions are wanted."""
+        if not self._predicts:
+            return outputs
+        if "target_rows" in inputs:
+            raise TrainingError(
+                "a packed batch's predictions do not stand row by row beside its labels: evaluate with a collator that pads, or "
+                "with prediction_loss_only=True"
+            )
+        with torch.no_grad():
+            return model(**model_inputs(inputs))
 
     def _beginnings(self, inputs: Mapping[str, Any], tokens: int = 24) -> str:
         """The first tokens of a batch's rows, as text if the trainer has a tokenizer: enough to find the rows by."""
@@ -201,8 +220,17 @@ class IVGuidance:
             self._signature_columns: list[str] = [*self._signature_columns, "vector"]
 
     def _refuse_lone_processes(self) -> None:
-        """Several processes that do not know of each other would each train on all rows and overwrite the others' files."""
-        started, seen = int(os.environ.get("WORLD_SIZE", "1")), self.args.world_size  # type: ignore[attr-defined]
+        """Several processes that do not know of each other would each train on all rows and overwrite the others' files.
+
+        One process with several GPUs cuts batches apart (`DataParallel`), and places for the vector do not go with the parts.
+        """
+        args = self.args  # type: ignore[attr-defined]
+        if args.n_gpu > 1:
+            raise TrainingError(
+                f"one process would spread each batch over {args.n_gpu} GPUs; show it one (CUDA_VISIBLE_DEVICES=0), or start a "
+                "process for each with torchrun"
+            )
+        started, seen = int(os.environ.get("WORLD_SIZE", "1")), args.world_size
         if started > 1 and seen == 1:
             raise TrainingError(
                 f"{started} processes were started but the Trainer sees only itself, so each would train alone; check the "

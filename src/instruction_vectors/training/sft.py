@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from instruction_vectors.errors import IVError, TrainingError, install_extra
 from instruction_vectors.training.guidance import IVGuidance
-from instruction_vectors.training.targets import Targets, model_inputs
+from instruction_vectors.training.targets import Targets
 
 TESTED = ">=1.16,<1.17"
 """Versions of TRL that `IVSFTTrainer` is tested with."""
@@ -60,15 +60,12 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
     ) -> Any:
         """The guided loss of one micro-batch; a mixture of experts' balancing loss is added as TRL adds it."""
         inputs["use_cache"] = False  # with a cache, models do not keep the samples of a padding-free batch apart
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = self._guided_loss(model, inputs, num_items_in_batch)
         if self.aux_loss_enabled:
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None and model.training else 1
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss / steps
         self._note(inputs, outputs.logits[0].detach(), model.training)
-        if not return_outputs:
-            return loss
-        with torch.no_grad():  # metrics read the logits of every place
-            return loss, model(**model_inputs(inputs))
+        return (loss, self._as_predicted(model, inputs, outputs)) if return_outputs else loss
 
     def _note(self, inputs: Mapping[str, Any], logits: Tensor, training: bool) -> None:
         """What TRL logs, over all devices."""

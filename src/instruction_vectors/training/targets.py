@@ -60,7 +60,7 @@ class Targets:
         tokens = labels[:, 1:][places[:, :-1]]
         if not tokens.numel():
             raise TrainingError(ALL_MASKED)
-        starts = label_starts(labels)
+        starts = label_starts(labels, batch.get("attention_mask"))
         answers = starts[places].nonzero()[:, 0]
         return cls(places, torch.arange(tokens.numel(), device=tokens.device), tokens, answers, _by_name(starts, batch))
 
@@ -85,7 +85,7 @@ def _by_name(starts: Bool[Tensor, "batch seq"], batch: Mapping[str, Any]) -> dic
     """Where each vector goes in, given every sample's name."""
     names = batch.get("vector")
     if names is None:
-        return {"": starts}
+        return {"": starts} if starts.any() else {}
     samples = samples_of(batch)
     own = {name: [i for i, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
     parted = {name: starts & torch.isin(samples, samples.new_tensor(mine)) for name, mine in own.items()}

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from instruction_vectors.errors import TrainingError
+from instruction_vectors.models.adapters import base_weights
+from instruction_vectors.models.anatomy import unwrap
 from instruction_vectors.training.sharding import gathered
 
 View = Callable[[], AbstractContextManager[Any]]
@@ -54,7 +56,7 @@ def frozen(model: nn.Module, reference: nn.Module | None, which: Literal["origin
     """The model that teaches, and a context in which it is the frozen one.
 
     Raises:
-        TrainingError: the original is asked for, and is neither given nor under an adapter.
+        TrainingError: the original is asked for, and is neither given nor whole under an adapter.
     """
     from peft import PeftModel
 
@@ -66,5 +68,10 @@ def frozen(model: nn.Module, reference: nn.Module | None, which: Literal["origin
         raise TrainingError(
             "guidance needs the original model: train a PEFT adapter (adapter off = original), or pass a frozen "
             "copy as `reference`"
+        )
+    if trained := [name for name, weight in base_weights(unwrap(model)) if weight.requires_grad]:
+        raise TrainingError(
+            f"weights of the original model train beside the adapter ({trained[0]}{' and others' * (len(trained) > 1)}), and "
+            "turning the adapter off does not bring them back: pass a frozen copy as `reference`, or take teacher='previous'"
         )
     return model, partial(original, model)

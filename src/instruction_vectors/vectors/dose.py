@@ -12,6 +12,7 @@ from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads, edit_stream
 from instruction_vectors.models.tokens import encode
+from instruction_vectors.settings import one_of
 from instruction_vectors.vectors.injection import Mode
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -41,9 +42,10 @@ def dose(
         families that normalise what heads write, it is what they write before that which is set beside it.
 
     Raises:
-        VectorError: the vector does not fit the model or its tokenizer, or has no layer to be summed at.
+        VectorError: another mode; or the vector does not fit the model or its tokenizer, or has no layer to be summed at.
         DataError: no prompt.
     """
+    one_of(Mode, mode, "mode", VectorError)
     vector.check_fits(model, tokenizer)
     if not prompts:
         raise DataError("a dose needs at least one prompt")

@@ -60,13 +60,14 @@ def applied(
                     f"{type(anatomy.causal_lm).__name__} normalises what heads write before adding it to the residual stream, "
                     "so there is no plain sum to add; use mode='distributed'"
                 )
-            theta = vector.summed.to(anatomy.device, anatomy.dtype) * scale
-            stack.enter_context(edit_stream(anatomy, {vector.layer}, lambda _, h: h + places.column(h) * theta.to(h.device)))
+            theta = vector.summed.to(anatomy.device)
+            # As activations are, not weights: under autocast and over quantised weights the two differ.
+            stack.enter_context(edit_stream(anatomy, {vector.layer}, lambda _, h: h + places.column(h) * (theta.to(h) * scale)))
         elif mode in ("distributed", "replace"):
-            table = _by_layer(vector, anatomy.device, anatomy.dtype)
+            table = _by_layer(vector, anatomy.device)
 
             def edit(layer: int, heads: Tensor) -> Tensor:
-                index, value = (each.to(heads.device) for each in table[layer])
+                index, value = table[layer][0].to(heads.device), table[layer][1].to(heads)
                 where = places.column(heads)[..., None]
                 old = heads[:, :, index]
                 new = old + scale * value if mode == "distributed" else value.expand_as(old)
@@ -78,13 +79,13 @@ def applied(
         yield
 
 
-def _by_layer(vector: "InstructionVector", device: torch.device, dtype: torch.dtype) -> dict[int, tuple[Tensor, Tensor]]:
+def _by_layer(vector: "InstructionVector", device: torch.device) -> dict[int, tuple[Tensor, Tensor]]:
     """For each layer of S, the indices of its heads and their values."""
     table = {}
     for layer in sorted({layer for layer, _ in vector.heads}):
         mine = [i for i, (at, _) in enumerate(vector.heads) if at == layer]
         index = torch.tensor([vector.heads[i][1] for i in mine], device=device)
-        table[layer] = index, vector.values[mine].to(device, dtype)
+        table[layer] = index, vector.values[mine].to(device)
     return table
 
 
@@ -132,6 +133,8 @@ def _tracked(model: nn.Module, positions: Positions) -> Iterator[_Places]:
     if isinstance(positions, Tensor):
         if positions.dtype != torch.bool or positions.dim() != 2:
             raise VectorError("positions must be a bool tensor of shape [batch, seq], True where the vector goes in")
+        if not positions.any():
+            raise VectorError("positions are True nowhere, so the vector would go in nowhere; mark the last token of each prompt")
         yield _Places(positions)
         return
     if positions not in ("prefill_end", "labels"):
@@ -140,11 +143,13 @@ def _tracked(model: nn.Module, positions: Positions) -> Iterator[_Places]:
     with _labels_watched(model, places) if positions == "labels" else _prefill_watched(model, places):
         yield places
     if not places.found:
-        raise HookError(
-            "no token was edited: every label was masked"
-            if positions == "labels"
-            else "no token was edited: no forward held the end of a prompt (was its cache filled before the `with` block?)"
-        )
+        raise HookError(f"no token was edited: {_UNFOUND[positions]}")
+
+
+_UNFOUND = {
+    "labels": "no answer has an input before it (mask the labels of the prompts, -100, and no others)",
+    "prefill_end": "no forward held the end of a prompt (was its cache filled before the `with` block?)",
+}
 
 
 @contextmanager
@@ -153,7 +158,7 @@ def _labels_watched(model: nn.Module, places: _Places) -> Iterator[None]:
         labels = kwargs.get("labels")
         # A wrapper may keep the labels to itself, so a call inside it that brings none changes nothing.
         if labels is not None or module is model:
-            places.set(None if labels is None else label_starts(labels))
+            places.set(None if labels is None else label_starts(labels, kwargs.get("attention_mask")))
 
     modules = {id(m): m for m in (model, unwrap(model))}
     with ExitStack() as stack:
@@ -224,8 +229,14 @@ def _last_tokens(first: Tensor | None, kwargs: dict) -> Int[Tensor, " row"]:
     return (mask[:, :seq].long() * torch.arange(1, seq + 1, device=mask.device)).argmax(dim=1)
 
 
-def label_starts(labels: Tensor) -> Bool[Tensor, "batch seq"]:
-    """True at each token that is followed by the first label of a run: the last input token of every answer."""
+def label_starts(labels: Tensor, attention_mask: Tensor | None = None) -> Bool[Tensor, "batch seq"]:
+    """True at each token that is followed by the first label of a run: the last input token of every answer.
+
+    Never at padding, where `attention_mask` `[batch, seq]` says which it is.
+    """
     labelled = labels != -100
     starts = labelled[:, 1:] & ~labelled[:, :-1]
-    return torch.cat([starts, torch.zeros_like(starts[:, :1])], dim=1)
+    starts = torch.cat([starts, torch.zeros_like(starts[:, :1])], dim=1)
+    if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2:
+        return starts
+    return starts & attention_mask[:, -labels.shape[1] :].bool()  # a cache's tokens stand before those of the labels

@@ -13,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.errors import VectorError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.tokens import encode, encode_pair
+from instruction_vectors.settings import one_of
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.extraction import mean_head_outputs
@@ -88,11 +90,12 @@ def joint_effects(
         patch: replace their outputs or add to them.
 
     Raises:
-        VectorError: an empty set, or a head that does not exist.
+        VectorError: an empty set, a head that does not exist, or another word for `patch`.
         DataError: an answer that tokenises to nothing.
         HookError: NaN or infinite activations.
         torch.OutOfMemoryError: one set on one prompt does not fit (a CPU raises a plain RuntimeError).
     """
+    one_of(Patch, patch, "patch", VectorError)
     anatomy = anatomy_of(model)
     for heads in sets:
         check_heads(heads, anatomy)

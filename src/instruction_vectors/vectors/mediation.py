@@ -18,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import DataError, HookError, ModelError
+from instruction_vectors.errors import DataError, HookError, ModelError, VectorError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, tolerance
 from instruction_vectors.models.memory import Room, out_of_memory
 from instruction_vectors.models.tokens import encode, encode_pair
+from instruction_vectors.settings import one_of
 from instruction_vectors.vectors.mediation_slow import Patch, whole_forwards
 from instruction_vectors.vectors.sweep import Patches, Question, heads_at_once, sweep
 from instruction_vectors.vectors.vector import Head, check_heads
@@ -73,10 +74,12 @@ def causal_effects(
 
     Raises:
         DataError: an empty list, an answer that tokenises to nothing, or a batch of fewer than one prompt.
-        VectorError: a head that does not exist.
+        VectorError: a head that does not exist, or another word for `measure` or `patch`.
         HookError: the sweep's hooks did not run at every layer, or the model produced NaN or infinite activations.
         torch.OutOfMemoryError: one prompt and one head do not fit (a CPU raises a plain RuntimeError).
     """
+    one_of(Measure, measure, "measure", VectorError)
+    one_of(Patch, patch, "patch", VectorError)
     anatomy = anatomy_of(model)
     expected = (anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
     if tuple(mean_heads.shape) != expected:

@@ -3,6 +3,8 @@
 import random
 from typing import Literal
 
+from instruction_vectors.errors import DataError
+from instruction_vectors.settings import one_of
 from instruction_vectors.tasks import load_task, task_names
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template, counterfactual, draw_shots, instructed
 from instruction_vectors.tasks.task import Task
@@ -31,7 +33,11 @@ def demonstrations(
         source: from the instruction alone there are no shots, and the instruction's wordings take turns.
         template: the layout.
         seed: what the draw depends on.
+
+    Raises:
+        DataError: another source.
     """
+    one_of(Source, source, "source", DataError)
     queries = draw_shots(task, prompts, seed=f"queries/{seed}")
     if source == "instructions":
         told = [instructed(task, query, template=template, wording=number) for number, query in enumerate(queries)]

@@ -14,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.errors import VectorError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import edit_heads
 from instruction_vectors.models.tokens import encode
+from instruction_vectors.settings import one_of
 from instruction_vectors.vectors.choosing import top_heads
 from instruction_vectors.vectors.mediation import Measure, check_finite, measured_tokens
 from instruction_vectors.vectors.mediation_slow import Patch, log_probability
@@ -44,11 +46,14 @@ def estimated_effects(
         patch: the head's output is replaced, or added to.
 
     Raises:
+        VectorError: another word for `measure` or `patch`.
         DataError: an answer that tokenises to nothing.
         HookError: estimates that are not finite.
         torch.OutOfMemoryError: one prompt's forward and backward do not fit, which cannot be cut (a CPU raises a plain
             RuntimeError); measure all heads instead (`causal_effects`), which can.
     """
+    one_of(Measure, measure, "measure", VectorError)
+    one_of(Patch, patch, "patch", VectorError)
     anatomy = anatomy_of(model)
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     found = []
