@@ -35,5 +35,5 @@ def test_another_source_or_corruption_is_refused_with_those_there_are():
     task = load_task("antonym")
     with pytest.raises(DataError, match="source must be 'demonstrations' or 'instructions', got 'instruction'"):
         demonstrations(task, prompts=2, shots=2, source="instruction")
-    with pytest.raises(DataError, match="corruption must be 'shuffle_and_drop' or .*, got 'zeroshot'"):
+    with pytest.raises(DataError, match=r"corruption must be 'shuffle_and_drop' or .*, got 'zeroshot'"):
         counterfactuals(task, prompts=2, shots=2, corruption="zeroshot")

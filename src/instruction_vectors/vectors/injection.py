@@ -143,13 +143,11 @@ def _tracked(model: nn.Module, positions: Positions) -> Iterator[_Places]:
     with _labels_watched(model, places) if positions == "labels" else _prefill_watched(model, places):
         yield places
     if not places.found:
-        raise HookError(f"no token was edited: {_UNFOUND[positions]}")
-
-
-_UNFOUND = {
-    "labels": "no answer has an input before it (mask the labels of the prompts, -100, and no others)",
-    "prefill_end": "no forward held the end of a prompt (was its cache filled before the `with` block?)",
-}
+        raise HookError(
+            "no token was edited: no answer has an input before it (mask the labels of the prompts, -100, and no others)"
+            if positions == "labels"
+            else "no token was edited: no forward held the end of a prompt (was its cache filled before the `with` block?)"
+        )
 
 
 @contextmanager
