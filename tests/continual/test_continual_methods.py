@@ -26,6 +26,7 @@ from instruction_vectors.continual.methods.inscl import shares, wasserstein
 from instruction_vectors.continual.runner import Runner
 from instruction_vectors.continual.stage import StageConfig, StageTrainer, train_stage
 from instruction_vectors.errors import IVError, TrainingError
+from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
 from instruction_vectors.training.objectives import language_model_loss
@@ -298,6 +299,44 @@ def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Pa
     for gradient, leading in ((low["U_low"].grad, left[:, :half]), (low["V_low"].grad.T, right[:half].T)):
         assert gradient.norm() > 1e-6
         assert (leading.T @ gradient).norm() < 1e-4 * gradient.norm()
+
+
+def test_osf_protects_what_the_task_before_learnt_and_keeps_the_original(tmp_path: Path) -> None:
+    untouched, model = base(), base()
+    method = method_named("osf")(STAGE)
+    method.attach(model)
+    fingerprint = model_fingerprint(model)
+    for number in (1, 2):
+        before = logits(method.model)
+        method.begin(number, FIRST)
+        torch.testing.assert_close(logits(method.model), before, rtol=0, atol=1e-4)
+        with torch.no_grad():
+            for weight in method.trainable().values():
+                weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)))
+        method.end(number, FIRST)
+    learnt = logits(method.model)
+    assert (learnt - logits(untouched)).abs().max() > 0.01
+    # The second task's protected directions are those of the matrix as the first task left it.
+    layer = next(m for n, m in method.model.named_modules() if n.endswith("layers.0.self_attn.q_proj"))
+    matrix = layer.get_base_layer().weight
+    low = torch.linalg.svd(matrix)[0][:, min(matrix.shape) // 2 :]
+    kept = layer._osf_U_low_init["default"]
+    torch.testing.assert_close(kept @ kept.T, low @ low.T, rtol=0, atol=1e-4)
+    assert (matrix - untouched.get_submodule("model.layers.0.self_attn.q_proj").weight).abs().max() > 0.01
+    with torch.no_grad(), method.model.disable_adapter():
+        torch.testing.assert_close(logits(method.model), logits(untouched), rtol=0, atol=1e-6)
+    assert model_fingerprint(model) == fingerprint
+    method.save(tmp_path)
+    again = method_named("osf")(STAGE)
+    again.restore(base(), tmp_path)
+    torch.testing.assert_close(logits(again.model), learnt, rtol=0, atol=1e-5)
+    for each in (method, again):
+        each.begin(3, FIRST)
+    for (name, mine), (_, other) in zip(method.trainable().items(), again.trainable().items(), strict=True):
+        assert torch.equal(mine, other), name
+    method.detach()
+    torch.testing.assert_close(logits(model), logits(untouched), rtol=0, atol=0)
+    assert dict(model.named_parameters()).keys() == dict(untouched.named_parameters()).keys()
 
 
 def test_corda_begins_at_the_original_with_what_general_instructions_use_least() -> None:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-_WRAPPERS = {"base_layer", "original_module", "token_adapter"}
-"""What PEFT puts into the name of a weight that it wraps."""
+_WRAPPERS = {"base_layer", "original_module", "token_adapter", "parametrizations", "original"}
+"""What PEFT, or a parametrisation, puts into the name of a weight that it wraps."""
 
 
 def base_weights(model: nn.Module, more: Iterable[tuple[str, Tensor]] = ()) -> Iterator[tuple[str, Tensor]]:

@@ -1,17 +1,26 @@
 """OSF: full-rank updates kept out of each weight's leading singular directions, by PEFT's own implementation."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import torch
 from peft import OSFConfig, get_peft_model
-from torch import nn
+from peft.tuners.osf.layer import OSFLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from instruction_vectors.continual.method import Method
+from instruction_vectors.continual.method import Method, Row
+
+_LEARNT = "learnt.safetensors"
 
 
 class OSF(Method):
     """Orthogonal subspace fine-tuning (Nayak et al. 2504.07097; `peft.OSFConfig`) of the matrices LoRA would adapt.
 
-    The leading `share` of each matrix's singular directions is frozen (PEFT's default, half); what is left trains on, task
-    after task, in one adapter. The authors let the frozen share grow with the number of tasks; here it stays.
+    Before each task every matrix is decomposed as it then is: the leading `share` of its singular directions (PEFT's default,
+    half), which by then hold what was learnt, is frozen, and the rest trains. The authors let the frozen share grow with the
+    number of tasks; here it stays. With the adapter off the model is the original one, whatever was learnt.
     """
 
     name = "osf"
@@ -25,3 +34,71 @@ class OSF(Method):
         torch.manual_seed(self.stage.seed)
         config = OSFConfig(effective_rank=self.share, target_modules=list(self.stage.target_modules), task_type="CAUSAL_LM")
         self.model = get_peft_model(base, config)
+
+    def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:
+        """After the first task, matrices as they have become, decomposed anew."""
+        if number > 1:
+            with torch.no_grad():
+                self._decompose({name: _learnt(layer) + layer.get_delta_weight("default") for name, layer in self._layers()})
+        return list(rows)
+
+    def save(self, folder: Path) -> None:
+        """The subspace that trained last, and what the matrices had learnt before."""
+        super().save(folder)
+        if any(parametrize.is_parametrized(layer.get_base_layer()) for _, layer in self._layers()):
+            save_file({name: _learnt(layer) for name, layer in self._layers()}, folder / _LEARNT)
+
+    def restore(self, base: nn.Module, folder: Path) -> None:
+        """The matrices of that time, decomposed as they were."""
+        super().restore(base, folder)
+        if (folder / _LEARNT).exists():
+            trained = {name: weight.detach().clone() for name, weight in self.trainable().items()}
+            self._decompose(load_file(folder / _LEARNT, device=str(next(base.parameters()).device)))
+            with torch.no_grad():
+                for name, weight in self.trainable().items():
+                    weight.copy_(trained[name])
+
+    def detach(self) -> None:
+        """Take everything off the base model again."""
+        for _, layer in self._layers():
+            _forget(layer)
+        super().detach()
+
+    def _layers(self) -> list[tuple[str, OSFLayer]]:
+        return [(name, module) for name, module in self.model.named_modules() if isinstance(module, OSFLayer)]
+
+    def _decompose(self, learnt: Mapping[str, Tensor]) -> None:
+        for name, layer in self._layers():
+            _forget(layer)
+            parametrize.register_parametrization(layer.get_base_layer(), "weight", _Learnt(layer, learnt[name]))
+            layer._detach_hooks()
+            layer.update_layer("default", layer.effective_rank["default"], self.model.peft_config["default"])
+
+
+class _Learnt(nn.Module):
+    """The original matrix, and with the adapter on what it learnt before the task in hand."""
+
+    change: Tensor
+
+    def __init__(self, layer: OSFLayer, change: Tensor) -> None:
+        super().__init__()
+        self._layer = (layer,)  # in a tuple, or the layer would become a part of itself
+        self.register_buffer("change", change, persistent=False)
+
+    def forward(self, original: Tensor) -> Tensor:
+        return original if self._layer[0].disable_adapters else original + self.change
+
+
+def _learnt(layer: OSFLayer) -> Tensor:
+    """What a matrix learnt before the task in hand."""
+    matrix = layer.get_base_layer()
+    if not parametrize.is_parametrized(matrix):
+        return torch.zeros_like(matrix.weight)
+    change: Tensor = matrix.parametrizations.weight[0].change
+    return change
+
+
+def _forget(layer: OSFLayer) -> None:
+    """The original matrix again."""
+    if parametrize.is_parametrized(matrix := layer.get_base_layer()):
+        parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=False)
