@@ -144,10 +144,20 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         DataError: it does, and the message names those that differ (`stage.rank`); or the file holds no settings.
     """
-    path, given = folder / "config.json", json.loads(json.dumps(settings))
-    before = read_json(path) if path.exists() else given
+    path = folder / "config.json"
+    before = read_json(path) if path.exists() else settings
     if not isinstance(before, dict):
         raise DataError(f"{path}: expected settings by name, got {type(before).__name__}")
+    check_same(folder, before, settings)
+
+
+def check_same(folder: Path, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse a folder whose run had other settings.
+
+    Raises:
+        DataError: with the names of those that differ (`stage.rank`).
+    """
+    before, given = (json.loads(json.dumps(settings)) for settings in (before, given))  # as they are read back: tuples are lists
     # Outer ones first: where one of them differs, digests of data within often do on its account.
     if changed := sorted(_changed(before, given), key=lambda name: (name.count("."), name)):
         named = ", ".join(changed[:_NAMED]) + (f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else "")

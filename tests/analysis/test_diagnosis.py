@@ -8,6 +8,7 @@ import pytest
 import tiny
 import tiny_training
 import torch
+from peft import LNTuningConfig, get_peft_model
 from tiny_diagnosis import PLAN, TASKS, task
 
 from instruction_vectors.analysis.conditions import Condition, ask, shuffled, write_out
@@ -240,8 +241,12 @@ def test_relearning_stands_beside_other_rows_and_wrong_answers(tok):
     assert len({tuple(rows) for rows in (after, *controls.values())}) > 1
 
 
-def test_relearning_lowers_the_loss_and_leaves_no_trace():
+@pytest.mark.parametrize("kind", ["lora", "other"])
+def test_relearning_lowers_the_loss_and_leaves_no_trace(kind):
     model, tok = tiny_training.adapted(), tiny.tokenizer()
+    if kind == "other":
+        settings = LNTuningConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        model = get_peft_model(tiny.model("llama"), settings).to(torch.float64)
     subject = Subject.of(TASKS[0], PLAN)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     wanted = {name: weight.requires_grad for name, weight in model.named_parameters()}

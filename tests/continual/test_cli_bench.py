@@ -149,6 +149,9 @@ def test_cells_are_chosen_by_a_pattern_and_flags_do_not_speak_over_variants(conf
     assert iv("--config", varied, "--list-cells", "--seeds", "3").stdout.count("-s3\n") == 4
     chosen = iv("--config", varied, "--out", tmp_path / "out", "--watch", "--json", "--cell", "*/*+iv-*")
     assert [each["cell"] for each in json.loads(chosen.stdout)] == listed[2:]
+    twice = iv("--config", config, "--list-cells", "--guided", "yes", "--guides", "none")
+    assert twice.exit_code == 2
+    assert "give one of them" in twice.stderr
     for flag, value in (("--guides", "plain_kl"), ("--guided", "no")):
         refused = iv("--config", varied, "--list-cells", flag, value)
         assert refused.exit_code == 2

@@ -179,3 +179,10 @@ def test_sequences_are_pooled_only_with_themselves():
 
 def test_nothing_plain_nothing_to_say():
     assert headline([result(0, (36, 30), (28, 20), guide="iv")]) == {"controls": {}}
+
+
+def test_arms_that_begin_with_unlike_models_are_refused():
+    plain, other = result(0, (36, 24), (20, 10)), result(0, (36, 24), (30, 20), guide="iv")
+    compare([{**plain, "model_fingerprint": "a"}], [{**other, "model_fingerprint": "a"}])
+    with pytest.raises(DataError, match="begin with unlike models"):
+        compare([{**plain, "model_fingerprint": "a"}], [{**other, "model_fingerprint": "b"}])

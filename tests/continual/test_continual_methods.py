@@ -11,6 +11,7 @@ import tiny
 import tiny_training
 import tiny_world
 import torch
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from tiny_training import distinct_rows, row
 
@@ -25,7 +26,8 @@ from instruction_vectors.continual.methods.ewc import EWC
 from instruction_vectors.continual.methods.inscl import shares, wasserstein
 from instruction_vectors.continual.runner import Runner
 from instruction_vectors.continual.stage import StageConfig, StageTrainer, train_stage
-from instruction_vectors.errors import IVError, TrainingError
+from instruction_vectors.errors import IVError, ModelError, TrainingError
+from instruction_vectors.models.adapters import complete
 from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -284,6 +286,13 @@ def test_mix_in_adds_a_twentieth_of_general_instructions_others_for_every_task()
     assert added[0] != added[1]
 
 
+def test_mix_in_without_instructions_is_not_plain_training() -> None:
+    method = method_named("mix_in")(STAGE)
+    method.attach(base())
+    with pytest.raises(TrainingError, match="needs general instructions"):
+        method.begin(1, FIRST)
+
+
 def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Path) -> None:
     method = method_named("osf")(STAGE)
     method.attach(base())
@@ -299,6 +308,22 @@ def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Pa
     for gradient, leading in ((low["U_low"].grad, left[:, :half]), (low["V_low"].grad.T, right[:half].T)):
         assert gradient.norm() > 1e-6
         assert (leading.T @ gradient).norm() < 1e-4 * gradient.norm()
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_the_folder_a_method_leaves_opens_as_the_model_that_was_measured(name: str, tmp_path: Path) -> None:
+    method = trained(name, tmp_path)
+    with method.evaluating() as model:
+        measured = logits(model)
+    assert (measured - logits(base())).abs().max() > 1e-3
+    method.save(tmp_path / "kept")
+    method.detach()
+    opened = PeftModel.from_pretrained(base(), str(tmp_path / "kept"))
+    if name == "osf":
+        with pytest.raises(ModelError, match="the last task's part alone"):
+            complete(opened, tmp_path / "kept")
+    else:
+        torch.testing.assert_close(logits(complete(opened, tmp_path / "kept").eval()), measured, rtol=0, atol=1e-5)
 
 
 def test_osf_protects_what_the_task_before_learnt_and_keeps_the_original(tmp_path: Path) -> None:

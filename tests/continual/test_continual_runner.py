@@ -74,6 +74,8 @@ def test_a_cell_is_read_back_from_its_settings(model: str) -> None:
         ({"method": "magic"}, "unknown method 'magic'; there are .*ewc"),
         ({"guide": "magic"}, "unknown guide 'magic'; there are .*plain_kl"),
         ({"train_rows": 0}, "train_rows must be at least 1, got 0"),
+        ({"general_rows": 0}, "general_rows must be at least 1, got 0"),
+        ({"shots": -1}, "shots must be at least 0, got -1"),
         ({"magic": 1}, "unknown settings: magic; there are benchmark"),
         ({"stage": {"magic": 1}}, "unknown settings under stage: magic; there are epochs"),
         ({"stage": 3}, "stage: expected settings by name, got 3"),
@@ -263,6 +265,24 @@ def test_a_folder_with_other_settings_or_in_use_is_refused(finished: tuple[Cell,
         Runner(out).run(cell)
 
 
+def test_a_result_handed_on_without_its_settings_is_not_that_of_others(finished: tuple[Cell, Path], tmp_path: Path) -> None:
+    cell, out = finished
+    given = Runner(tmp_path).folder(cell)
+    given.mkdir(parents=True)
+    result = (Runner(out).folder(cell) / "result.json").read_text()
+    (given / "result.json").write_text(result)
+    with pytest.raises(DataError, match=r"holds a run with other settings \(probe_rows"):
+        Runner(tmp_path).run(replace(cell, probe_rows=cell.probe_rows - 1))
+    assert sorted(path.name for path in given.iterdir()) == ["result.json"]
+    assert Runner(tmp_path).run(cell) == json.loads(result)
+
+
+def test_a_sequence_of_task_files_has_a_folder_among_the_others(model: str) -> None:
+    cell = tiny_world.cell(model, sequence="data/a.jsonl,data/b.jsonl")
+    assert cell.name.count("/") == 1
+    assert cell.name.startswith("shipped-data_a.jsonl,data_b.jsonl/")
+
+
 def test_a_read_only_folder_is_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "cells").write_text("a file where a folder should be")
     with pytest.raises(DataError, match="cannot write to"):
@@ -320,8 +340,10 @@ def test_settings_of_a_grid_take_one_value_or_many_and_numbers_as_yaml_reads_the
     assert [(c.method, c.guide, c.seed, c.stage.learning_rate) for c in cells] == [("ewc", g, 0, 1e-4) for g in ("none", "iv")]
     (kept,) = cells_of({**base, "method": "replay", "guide": "iv", "seed": 4})
     assert (kept.method, kept.guide, kept.seed) == ("replay", "iv", 4)
-    with pytest.raises(IVError, match="seeds: expected int values, got 'a'"):
-        cells_of({**base, "seeds": "a"})
+    for axis, value in (("seeds", "a"), ("seeds", True), ("seeds", [0.7]), ("epochs", 2.9)):
+        with pytest.raises(IVError, match=f"{axis}: expected int values, got "):
+            cells_of({**base, axis: value})
+    assert [cell.stage.epochs for cell in cells_of({**base, "epochs": [2.0, "3"]})] == [2, 3]
 
 
 def test_variants_of_a_grid_change_one_thing_each_and_their_cells_are_called_by_it(model: str) -> None:

@@ -104,3 +104,16 @@ def test_no_shot_is_ever_a_query():
     assert len(probe.queries) == 5
     assert len(probe.demonstrations.rows) == 4
     assert not set(probe.queries) & set(probe.demonstrations.rows)
+
+
+def test_any_of_several_right_answers_is_right(model, tokenizer):
+    likeliest = []
+    for row in ROWS:
+        found = next_token(model, tokenizer, text_of("zero_shot", row)).argmax()
+        likeliest.append(tokenizer.convert_ids_to_tokens(int(found)))
+    hit = measure(model, tokenizer, Probe.of(TASK, 8, reserve=3), ["zero_shot"])["zero_shot"]
+    assert 0.0 in hit
+    rows = tuple(Example(row.input, row.output, references=(row.output, word)) for row, word in zip(ROWS, likeliest, strict=True))
+    task = dataclasses.replace(TASK, rows=rows)
+    both = measure(model, tokenizer, Probe.of(task, 8, reserve=3), ["zero_shot"])["zero_shot"]
+    assert both == [1.0] * 8

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, proportion_interval
+from instruction_vectors.evaluation.statistics import bootstrap_interval, mean_of_means, proportion_interval, sign_flip_test
 
 
 def test_the_wilson_interval_of_a_known_case():
@@ -73,3 +73,8 @@ def test_wider_confidence_is_a_wider_bootstrap_interval():
     groups = [[0.0, 1.0, 1.0, 0.0, 1.0, 0.3], [0.9, 0.2, 0.4], [0.1, 0.0, 0.5, 0.6]]
     narrow, wide = bootstrap_interval(groups, confidence=0.5), bootstrap_interval(groups, confidence=0.99)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_one_difference_has_no_small_p():
+    assert sign_flip_test([0.4]) == 1.0
+    assert [sign_flip_test([0.4], alternative=side) for side in ("greater", "less")] == [0.5, 1.0]

@@ -32,7 +32,7 @@ def grid(methods=("sequential", "olora"), guides=("none", "iv", "plain_kl", "ran
 
 
 def headline(control="plain_kl"):
-    kept = {"loss": 0.5, "loss_interval": [0.3, 0.7], "gain": 0.4, "gain_interval": [0.2, 0.6], "share": 0.8}
+    kept = {"loss": 0.5, "loss_interval": [0.3, 0.7], "gain": 0.4, "gain_interval": [0.2, 0.6], "share": 0.8, "tasks": 6}
     found = {"ip": kept, "gp": {"share": None, "note": "at its floor"}, "ap_delta": -0.03, "ap_delta_low": -0.07, "seeds": 3}
     return {"func": {"A": found}, "controls": {control: found | {"seeds": 2}}}
 

@@ -8,7 +8,7 @@ import synthetic_grid
 from instruction_vectors.reporting import figures, tables, write_latex, write_markdown, write_report
 from instruction_vectors.reporting.figures.scatter import Point, unbeaten
 from instruction_vectors.reporting.palette import LIVE
-from instruction_vectors.reporting.tables.arms import clearly_best
+from instruction_vectors.reporting.tables.arms import arms, clearly_best
 from instruction_vectors.reporting.values import Estimate
 
 
@@ -132,7 +132,7 @@ def test_arms_stand_beside_plain_training():
     text = write_markdown(synthetic_grid.grid())
     guided, control = (line for line in text.splitlines() if "guided" in line or "| plain kl |" in line)
     assert guided.startswith("| func A | guided | 0.50 [0.30, 0.70] | +0.40 [+0.20, +0.60] | 0.80 |")
-    assert guided.endswith("| \N{MINUS SIGN}0.03 | \N{MINUS SIGN}0.07 | 3 |")
+    assert guided.endswith("| \N{MINUS SIGN}0.03 | \N{MINUS SIGN}0.07 | 6, \N{EN DASH} | 3 |")
     assert control.endswith("| 2 |")
 
 
@@ -141,3 +141,19 @@ def test_rows_that_were_cut_are_told():
     assert "cut to fit" not in write_markdown(results)
     results["grid"]["cells"][0]["cut"] = 3
     assert "Rows cut to fit (inputs in their middle, training answers at their end): func A: 3." in write_markdown(results)
+
+
+def test_one_seed_marks_nothing():
+    results = synthetic_grid.grid(seeds=1)
+    assert clearly_best({"a": {0.0: 0.9}, "b": {0.0: 0.1}}) is None
+    assert not any(cell.marked for row in arms(results, "ap").rows for cell in row)
+
+
+def test_sequences_that_differ_in_their_middle_stay_apart():
+    one, other = "a,b,c,d", "a,c,b,d"
+    cells = [synthetic_grid.cell(ap=0.9, sequence=one), synthetic_grid.cell(guide="iv", ap=0.8, sequence=one)]
+    cells += [synthetic_grid.cell(ap=0.3, sequence=other), synthetic_grid.cell(guide="iv", ap=0.2, sequence=other)]
+    results = {"grid": {"cells": cells}}
+    table = arms(results, "ap")
+    assert table.columns[1:] == ["func a,b,c,d", "func a,c,b,d"]
+    assert [[cell.text for cell in row[1:]] for row in table.rows] == [["0.900", "0.300"], ["0.800", "0.200"]]

@@ -103,3 +103,11 @@ def test_the_right_option_has_no_preferred_place():
     task = a_task(200)
     places = [task.choices(row).index(row.output) for row in task.rows]
     assert all(25 <= places.count(place) <= 75 for place in range(4))
+
+
+def test_another_right_answer_is_no_wrong_option():
+    rows = (Example("in", "a", references=("a", "b")), *(Example(f"in {k}", k) for k in "abcde"))
+    task = a_task(rows=rows)
+    for seed in range(9):
+        options = task.choices(rows[0], count=4, seed=seed)
+        assert sorted(options) == sorted({"a", "c", "d", "e"})

@@ -60,11 +60,11 @@ def write_out(
     """1 for each row where greedy decoding writes the whole answer, else 0, under every condition, in one pass."""
     rows = subject.probe.queries
     texts = [_prompt(subject.task, row, i, condition) for condition in conditions.values() for i, row in enumerate(rows)]
-    answers = [[PLAIN.answer(row.output)] for _ in conditions for row in rows]
+    answers = [[PLAIN.answer(answer) for answer in row.answers] for _ in conditions for row in rows]
     edits = [Intervention(c.scale).edit(model, c.vector) if c.vector else None for c in conditions.values()]
     each = [edit for edit in edits for _ in rows]
     scored = iter(score(model, tokenizer, texts, answers, exact=True, edit=each))
-    return {name: [float(bool(next(scored)[0].exact)) for _ in rows] for name in conditions}
+    return {name: [float(any(answer.exact for answer in next(scored))) for _ in rows] for name in conditions}
 
 
 def _prompt(task: Task, row: Example, number: int, condition: Condition) -> str:

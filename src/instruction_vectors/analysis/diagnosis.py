@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.analysis.examination import Examination
 from instruction_vectors.analysis.outside import LmEval
 from instruction_vectors.analysis.pair import open_pair
-from instruction_vectors.analysis.plan import Plan, Subject, subjects_of
+from instruction_vectors.analysis.plan import LAST, Plan, Subject, subjects_of
 from instruction_vectors.analysis.result import Diagnosis
 from instruction_vectors.analysis.stages import START, Curves, StageScore, stages_in
 from instruction_vectors.progress import track
@@ -53,13 +53,15 @@ def diagnose(
     learnt = [_loaded(task) for task in trained]
     subjects = subjects_of(tasks, plan, learnt)
     last = last or (learnt[-1] if learnt else None)
-    extra = {} if last is None else {"last": Subject.of(_loaded(last), plan)}
-    stages = stages_in(tuned, [task.name for task in learnt])
+    extra = {} if last is None else {LAST: Subject.of(_loaded(last), plan)}
+    # Of two tasks with one name each has got another.
+    names = [next(n for n, s in subjects.items() if replace(s.task, name=task.name) == task) for task in learnt]
+    stages = stages_in(tuned, names)
     pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:
         examination = Examination(pair, subjects, extra, plan, _counter(advance), lm_eval)
         found = examination.result()
-    return replace(found, stages=_curves(examination, stages, [task.name for task in learnt])) if stages else found
+    return replace(found, stages=_curves(examination, stages, names)) if stages else found
 
 
 def _curves(examination: Examination, stages: Mapping[str, Path], trained: Sequence[str]) -> list[StageScore]:

@@ -9,7 +9,7 @@ from instruction_vectors.analysis.extracted import Vectors, choose_scale, effect
 from instruction_vectors.analysis.ladder import Answers, dialled, rung_of
 from instruction_vectors.analysis.outside import LmEval, outside_changes
 from instruction_vectors.analysis.pair import Pair
-from instruction_vectors.analysis.plan import Plan, Subject, other_of
+from instruction_vectors.analysis.plan import LAST, Plan, Subject, other_of
 from instruction_vectors.analysis.repairs import (
     ADDED,
     GRID,
@@ -53,7 +53,7 @@ class Examination:
             self.outside = outside_changes(before, outside.rows(model, self.tokenizer) if outside else {}, plan.rules)
             self.tuned_forms = forms_of(model, self.tokenizer, subjects, step)
             means = means_of(model, self.tokenizer, {**subjects, **extra}, plan, step)
-            trained = means.pop("last", None)
+            trained = means.pop(LAST, None)
             self.tuned_effects = effects_of(model, self.tokenizer, subjects, means, plan, step)
             tuned = Vectors.of(model, means, self.heads)
             theirs = None if trained is None else Vectors.of(model, {"last": trained}, self.heads)

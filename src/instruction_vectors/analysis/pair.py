@@ -21,6 +21,7 @@ from instruction_vectors.analysis.belonging import (
     check_tokenizers,
 )
 from instruction_vectors.errors import ModelError
+from instruction_vectors.models.adapters import complete
 from instruction_vectors.models.anatomy import unwrap
 from instruction_vectors.models.loading import load
 
@@ -126,10 +127,4 @@ def _adapted(base: nn.Module, folder: Path) -> nn.Module:
         reason = lines[min(1, len(lines) - 1)] if lines else type(error).__name__
         raise apart(f"the adapter {folder} does not fit the base ({reason})") from error
     check_adapter_weights(model, folder)
-    # Methods that add an adapter a task (IncLoRA) keep the later ones beside the first, and all of them count.
-    later = sorted(p.name for p in folder.glob("task*") if (p / "adapter_config.json").exists())
-    for name in later:
-        model.load_adapter(str(folder / name), name)
-    if later:
-        model.base_model.set_adapter(["default", *later])
-    return model
+    return complete(model, folder)

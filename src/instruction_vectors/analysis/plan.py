@@ -50,6 +50,10 @@ class Plan:
             raise DataError("rows, prompts, shots and heads of a diagnosis are 1 or more")
 
 
+LAST = "\0last"
+"""What the task trained on last is called among the tasks measured: no task has that name."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """One task of a diagnosis, its parts disjoint.

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.analysis.plan import Plan, Subject
+from instruction_vectors.models.adapters import base_weights
 from instruction_vectors.models.anatomy import evaluating, unwrap
 from instruction_vectors.models.tokens import encode_pair, pad
 from instruction_vectors.tasks.prompts import instructed
@@ -24,8 +25,8 @@ def relearned(model: nn.Module, tokenizer: PreTrainedTokenizerBase, subject: Sub
     Trains the adapter's weights where there is one, else all; they are put back when the `with` block ends.
     """
     adapted = isinstance(model, PeftModel)
-    named = (model if adapted else unwrap(model)).named_parameters()
-    weights = [w for name, w in named if w.is_floating_point() and (not adapted or "lora_" in name)]
+    below = {id(weight) for _, weight in base_weights(unwrap(model))} if adapted else set()
+    weights = [w for w in (model if adapted else unwrap(model)).parameters() if w.is_floating_point() and id(w) not in below]
     saved = [(w, w.detach().clone(), w.requires_grad) for w in weights]
     rows = subject.probe.demonstrations.rows
     try:

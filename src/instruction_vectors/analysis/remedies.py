@@ -1,5 +1,6 @@
 """What a diagnosis leaves in a folder: its numbers, its words, its tables, and what the remedies need."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,9 +22,12 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
     write_atomic(written[1], markdown(diagnosis))
     write_json(written[2], {"schema": 1, "title": "What happened to the model", "diagnosis": found})
     written += write_frames(diagnosis, folder / "tables")
+    (folder / "guidance.json").unlink(missing_ok=True)  # of an earlier diagnosis
     for name, task in diagnosis.tasks.items():
+        target = folder / "vectors" / name.replace("/", "-")
+        if not task.bad and (target / "vector.safetensors").exists():
+            shutil.rmtree(target)
         if task.bad:
-            target = folder / "vectors" / name.replace("/", "-")
             diagnosis.vectors[name].save_pretrained(target)
             written.append(target)
     if diagnosis.bad:

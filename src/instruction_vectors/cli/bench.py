@@ -138,6 +138,8 @@ def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
     asked = {
         name: value.split(",") if name in AXES else value for name, value in flags.items() if value is not None and value != ()
     }
+    if guided is not None and "guides" in asked:
+        raise click.UsageError("--guided and --guides both say what guides; give one of them")
     if guided is not None:
         asked["guides"] = guided
     stage = settings.get("stage") or {}

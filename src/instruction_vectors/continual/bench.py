@@ -87,9 +87,16 @@ def _once(cells: Iterable[Cell]) -> list[Cell]:
 
 def _values(name: str, value: Any) -> list[Any]:
     try:
-        return [AXES[name](one) for one in _several(value)]  # YAML reads 1e-3 as a text
+        return [_one(AXES[name], each) for each in _several(value)]
     except (TypeError, ValueError) as error:
         raise IVError(f"{name}: expected {AXES[name].__name__} values, got {value!r}") from error
+
+
+def _one(kind: type, value: Any) -> Any:
+    """YAML reads 1e-3 as a text; nothing is cut off a number."""
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return kind(value)
 
 
 def _several(value: Any) -> list[Any]:

@@ -106,6 +106,7 @@ class Cell:
             "train_rows",
             "test_rows",
             "probe_rows",
+            "general_rows",
             "max_tokens",
             "max_new_tokens",
             "heads",
@@ -115,13 +116,16 @@ class Cell:
         for name in counts:
             if getattr(self, name) < 1:
                 raise IVError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.shots < 0:
+            raise IVError(f"shots must be at least 0, got {self.shots}")
 
     @property
     def name(self) -> str:
         """What its folder is called, unique in a grid."""
         method, guide = arm(self.resolved(), "-")
         way, stage = method if self.guide == "none" else f"{method}+{guide}", self.stage
-        return f"{self.benchmark}-{self.sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
+        sequence = self.sequence.replace("/", "_")  # of task files
+        return f"{self.benchmark}-{sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
 
     @property
     def own_settings(self) -> Mapping[str, Any]:

@@ -65,13 +65,15 @@ def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[s
     if not all(counted(result["stages"][0], form) for result in plain):
         return {"share": None, "note": "M0 is at its floor on every task: nothing can be forgotten there"}
     loss = [
-        paired_differences(_probes(result, 0, form), _probes(result, -1, form)) for result in plain
+        paired_differences(*(_probes(result, stage, form, counted(result["stages"][0], form)) for stage in (0, -1)))
+        for result in plain
     ]  # positive where plain training lost
-    gain = _paired(plain, other, lambda result: _probes(result, -1, form))
+    gain = _ends(plain, other, form)
     interval = _interval(plain, loss)
     share = ratio(mean_of_means(gain), mean_of_means(loss), interval) if mean_of_means(loss) > 0 else None
     return {
-        "base": mean_of_means([_probes(result, 0, form) for result in plain]),
+        "tasks": len({(*course(result)[:2], name) for result in plain for name in counted(result["stages"][0], form)}),
+        "base": mean_of_means([_probes(result, 0, form, counted(result["stages"][0], form)) for result in plain]),
         "loss": mean_of_means(loss),
         "loss_interval": list(interval),
         "gain": mean_of_means(gain),
@@ -81,7 +83,7 @@ def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[s
 
 
 def _p(plain: Sequence[Result], other: Sequence[Result]) -> float:
-    seeds = _paired(plain, other, lambda result: _probes(result, -1, "in_context"))
+    seeds = _ends(plain, other, "in_context")
     return sign_flip_test([mean_of_means(seed) for seed in seeds])
 
 
@@ -93,8 +95,16 @@ def _interval(results: Sequence[Result], values: Rows, confidence: float = 0.95)
     return percentile_interval(draws, confidence)
 
 
-def _probes(result: Result, stage: int, form: str) -> list[list[float]]:
-    names = counted(result["stages"][0], form)
+def _ends(plain: Sequence[Result], other: Sequence[Result], form: str) -> Rows:
+    """How much higher `other` ends, on the probes that count for `plain`."""
+    names = [counted(result["stages"][0], form) for result in plain]
+    return [
+        paired_differences(_probes(b, -1, form, own), _probes(a, -1, form, own))
+        for a, b, own in zip(plain, other, names, strict=True)
+    ]
+
+
+def _probes(result: Result, stage: int, form: str, names: Sequence[str]) -> list[list[float]]:
     return [result["stages"][stage]["probes"][name][form] for name in names]
 
 
@@ -113,6 +123,8 @@ def _matched(plain: Sequence[Result], other: Sequence[Result]) -> tuple[list[Res
     for each in first:
         if _asked(first[each]) != _asked(second[each]):
             raise DataError(f"seed {each[-1]}: the two arms stand on unlike data")
+        if first[each].get("model_fingerprint") != second[each].get("model_fingerprint"):
+            raise DataError(f"seed {each[-1]}: the two arms begin with unlike models")
     return [first[each] for each in sorted(first)], [second[each] for each in sorted(first)]
 
 

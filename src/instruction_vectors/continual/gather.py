@@ -38,6 +38,9 @@ def _entry(result: dict[str, Any]) -> dict[str, Any]:
         if stages:
             entry[form] = _value(stages[-1])
             entry[f"{form}_change"] = _value(stages[-1]["change"])
+    for form, stages in result.get("general", {}).items():
+        if stages:
+            entry[f"general_{form}_change"] = _value(stages[-1]["change"])
     return entry | {"tasks": result["tasks"], "matrix": result["matrix"], "stages": list(_stages(result))}
 
 

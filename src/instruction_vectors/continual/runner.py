@@ -22,7 +22,7 @@ from instruction_vectors.continual.preparation import Preparation, Stage, measur
 from instruction_vectors.continual.summary import summary
 from instruction_vectors.environment import code_fingerprint, machine, peak_rss_mb, versions
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_json, write_json
+from instruction_vectors.files import check_same, read_json, write_json
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.training.anchors import anchor_rows
 
@@ -62,6 +62,9 @@ class Runner:
         curriculum = Curriculum.of(cell, self.data_dir)
         folder = self.folder(cell)
         config = {**cell.resolved(), "data": curriculum.fingerprints()}
+        if (done := folder / "result.json").exists() and not (folder / "config.json").exists():  # as results are handed on
+            before = read_json(done)
+            check_same(folder, {**Cell.of(before["cell"]).resolved(), "data": before["data"]}, config)
         with Ledger(folder, config, wait=self.lock_seconds) as ledger:
             path = folder / "result.json"
             if not path.exists():

@@ -104,7 +104,8 @@ class _Part:
     def of(cls, probe: Probe, form: Form, template: Template) -> "_Part":
         prompts = _prompts(probe, form, template)
         if form not in RANKED:
-            return cls(form, [p.text for p in prompts], [[p.target] for p in prompts], _written)
+            answers = [[template.answer(answer) for answer in row.answers] for row in probe.queries]
+            return cls(form, [p.text for p in prompts], answers, _written)
         # The cloze continues after a space whatever the template of the instructed form is.
         lead = " " if form == "knowledge" else template.answer("")
 
@@ -116,13 +117,14 @@ class _Part:
 
 
 def ranked_right(task: Task, row: Example, scores: Sequence[Score]) -> float:
-    """Chance-corrected: 1 where the likeliest of the row's choices is its output, else `-chance/(1 - chance)`."""
+    """Chance-corrected: 1 where the likeliest of the row's choices is a right one, else `-chance/(1 - chance)`."""
     choices = task.choices(row)
-    return chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices))
+    right = [choice == row.output or choice in row.answers for choice in choices]
+    return chance_corrected(float(right[rank(scores)]), sum(right) / len(choices))
 
 
 def _written(_: Example, scores: Sequence[Score]) -> float:
-    return float(bool(scores[0].exact))
+    return float(any(score.exact for score in scores))
 
 
 def _prompts(probe: Probe, form: Form, template: Template) -> list[Prompt]:

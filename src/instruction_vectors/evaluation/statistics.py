@@ -153,6 +153,8 @@ def sign_flip_test(
     values = _differences(differences)
     if not values.any():
         return 1.0
+    if len(values) == 1:  # scipy wants two; of one, both signs are as far from 0
+        return 1.0 if alternative == "two-sided" or (values[0] > 0) != (alternative == "greater") else 0.5
     result = permutation_test(
         (values,), np.mean, permutation_type="samples", vectorized=True, n_resamples=resamples, alternative=alternative,
         random_state=np.random.default_rng(seed),

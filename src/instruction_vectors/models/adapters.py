@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from instruction_vectors.errors import ModelError
+from instruction_vectors.files import read_json
 
 _WRAPPERS = {"base_layer", "original_module", "token_adapter", "parametrizations", "original"}
 """What PEFT, or a parametrisation, puts into the name of a weight that it wraps."""
@@ -18,6 +23,34 @@ def base_weights(model: nn.Module, more: Iterable[tuple[str, Tensor]] = ()) -> I
         parts = name.split(".")
         if adapters.isdisjoint(parts):
             yield ".".join(part for part in parts if part not in _WRAPPERS), tensor
+
+
+SCALE = "scale.json"
+"""Of an adapter's folder: `{"scale": s}`, where the model to use is not `W + BA` but `W + s BA`."""
+LEARNT = "learnt.safetensors"
+"""Of an adapter's folder: what its matrices had learnt before the adapter was made, which PEFT does not read."""
+_BESIDE = ("task[0-9]*", "start")
+"""Adapters that a method keeps in folders beside its first: one a task, or the one that takes the first's start off."""
+
+
+def complete(model: PeftModel, folder: Path) -> PeftModel:
+    """What belongs to the adapter just loaded from `folder`: those beside it, and the scale that it is used at.
+
+    Raises:
+        ModelError: a folder of method `osf` after its second task or later.
+    """
+    if (folder / LEARNT).exists():
+        raise ModelError(f"{folder} holds the last task's part alone of what method 'osf' learnt; its method restores it whole")
+    later = sorted(path.name for pattern in _BESIDE for path in folder.glob(pattern) if (path / "adapter_config.json").exists())
+    for name in later:
+        model.load_adapter(str(folder / name), name)
+    if later:
+        model.base_model.set_adapter([*model.active_adapters, *later])
+    if (folder / SCALE).exists():
+        keep = read_json(folder / SCALE)["scale"]
+        for layer in scaled_layers(model):
+            layer.scaling.update({name: value * keep for name, value in layer.scaling.items()})
+    return model
 
 
 def scaled_layers(model: nn.Module) -> list[BaseTunerLayer]:

@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from instruction_vectors.errors import ModelError, install_extra
 from instruction_vectors.files import sha256_of
-from instruction_vectors.models.adapters import base_weights
+from instruction_vectors.models.adapters import base_weights, complete
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ def load(
 
         with _explained(str(adapter)):
             model = PeftModel.from_pretrained(model, str(adapter))
+        model = complete(model, Path(adapter))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.to(torch.device(device) if device else default_device())

@@ -141,7 +141,7 @@ class Task:
         elif self.kind == "choose":
             options = [word.strip() for word in row.input.split(",")]
         else:
-            others = sorted({r.output for r in self.rows} - {row.output})
+            others = sorted({r.output for r in self.rows} - {row.output, *row.answers})
             options = [row.output, *generator.sample(others, min(count - 1, len(others)))]
         generator.shuffle(options)
         return tuple(options)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from peft import PeftModel
 
 from instruction_vectors.continual.method import Method
-from instruction_vectors.models.adapters import scaled
+from instruction_vectors.files import write_json
+from instruction_vectors.models.adapters import SCALE, scaled
 
 
 class Averaging(Method):
@@ -22,6 +24,11 @@ class Averaging(Method):
     settings = ("share",)
     parts = ("share",)
     share = 0.2
+
+    def save(self, folder: Path) -> None:
+        """The adapter as it trains on, and beside it the scale at which it is the average."""
+        super().save(folder)
+        write_json(folder / SCALE, {"scale": 1 - self.share})
 
     @contextmanager
     def evaluating(self) -> Iterator[PeftModel]:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 from instruction_vectors.continual.method import Method, Row
+from instruction_vectors.errors import TrainingError
 
 
 class MixIn(Method):
@@ -19,6 +20,12 @@ class MixIn(Method):
     share = 0.05
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:
-        """This task's rows and the instructions among them."""
+        """This task's rows and the instructions among them.
+
+        Raises:
+            TrainingError: there are no instructions.
+        """
+        if not self.instructions:
+            raise TrainingError("method 'mix_in' needs general instructions, and none is short enough for max_tokens")
         count = min(max(1, round(self.share * len(rows))), len(self.instructions))
         return [*rows, *random.Random(f"mix_in/{self.stage.seed}/{number}").sample(list(self.instructions), count)]

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from instruction_vectors.continual.method import Method, Row
-
-_LEARNT = "learnt.safetensors"
+from instruction_vectors.models.adapters import LEARNT
 
 
 class OSF(Method):
@@ -46,14 +45,14 @@ class OSF(Method):
         """The subspace that trained last, and what the matrices had learnt before."""
         super().save(folder)
         if any(parametrize.is_parametrized(layer.get_base_layer()) for _, layer in self._layers()):
-            save_file({name: _learnt(layer) for name, layer in self._layers()}, folder / _LEARNT)
+            save_file({name: _learnt(layer) for name, layer in self._layers()}, folder / LEARNT)
 
     def restore(self, base: nn.Module, folder: Path) -> None:
         """The matrices of that time, decomposed as they were."""
         super().restore(base, folder)
-        if (folder / _LEARNT).exists():
+        if (folder / LEARNT).exists():
             trained = {name: weight.detach().clone() for name, weight in self.trainable().items()}
-            self._decompose(load_file(folder / _LEARNT, device=str(next(base.parameters()).device)))
+            self._decompose(load_file(folder / LEARNT, device=str(next(base.parameters()).device)))
             with torch.no_grad():
                 for name, weight in self.trainable().items():
                     weight.copy_(trained[name])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...evaluation.statistics import holm, sign_flip_test
-from ..contents import order_name
+from ..contents import order_names
 from ..values import mapping, number, sequence, show
 from .cells import Cell, Table
 
@@ -19,13 +19,15 @@ Seeds = dict[float, float]
 def arms(results: Mapping[str, Any], measure: str) -> Table | None:
     """One row an arm (method, guide, learning rate, epochs, rows), one column a sequence; ``measure`` is ap or in_context."""
     found: dict[str, dict[str, Seeds]] = {}
-    for raw in sequence(mapping(results.get("grid")).get("cells")):
-        cell = mapping(raw)
+    cells = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    called = order_names(cells)
+    for cell in cells:
         value, seed = number(mapping(cell.get(measure)).get("value")), number(cell.get("seed"))
         if value is not None and seed is not None:
             parts = (("method", ""), ("guide", ""), ("learning_rate", "lr "), ("epochs", "epochs "), ("train_rows", "rows "))
             arm = ", ".join(f"{lead}{cell.get(part)}" for part, lead in parts)
-            found.setdefault(order_name(cell.get("benchmark"), cell.get("sequence")), {}).setdefault(arm, {})[seed] = value
+            order = called[str(cell.get("benchmark")), str(cell.get("sequence"))]
+            found.setdefault(order, {}).setdefault(arm, {})[seed] = value
     names = list(dict.fromkeys(arm for column in found.values() for arm in column))
     if len(names) < 2:
         return None

@@ -12,7 +12,8 @@ from .cells import Cell, Table, value_cell
 _REMARK = (
     "Against plain sequential LoRA at the learning rate and epochs with the best AP, on the same rows and seeds; an arm that "
     "names no sequence stands over all of them. Loss: what plain training lost of the accuracy before training (IP five-shot, "
-    "GP zero-shot), over those tasks never trained on that the original model can do. Gain: how much higher the arm ends. "
+    "GP zero-shot), over those tasks never trained on that the original model can do (tasks: how many, "
+    "for IP and GP). Gain: how much higher the arm ends. "
     "Share = gain / loss, where the loss is clear. AP change: what the arm costs (or gains) in learning; low end: of its "
     "one-sided 95% interval. Intervals are over tasks and rows, and over seeds where there are several."
 )
@@ -32,6 +33,7 @@ def compared(results: Mapping[str, Any]) -> Table | None:
         "GP share",
         "AP change",
         "low end",
+        "tasks",
         "seeds",
     ]
     return Table("Against plain training", columns, rows, _REMARK, sortable=True) if rows else None
@@ -64,8 +66,10 @@ def _values(found: Mapping[str, Any]) -> list[Cell]:
         ]
         cells.append(value_cell(_plain(kept.get("share"))))
     cells += [value_cell(_plain(found.get(name)), plus=True) for name in ("ap_delta", "ap_delta_low")]
+    counts = [number(mapping(found.get(form)).get("tasks")) for form in ("ip", "gp")]
+    told = ", ".join("\N{EN DASH}" if count is None else f"{count:g}" for count in counts)
     seeds = number(found.get("seeds"))
-    return [*cells, Cell("" if seeds is None else f"{seeds:g}", order=seeds)]
+    return [*cells, Cell(told), Cell("" if seeds is None else f"{seeds:g}", order=seeds)]
 
 
 def _plain(value: object) -> Estimate | None:

@@ -19,12 +19,18 @@ _MEASURES = {
     "knowledge_change": "knowledge change",
     "instruction_change": "instruction change",
 }
+_GENERAL = {
+    "general_zero_shot_change": "general sets, zero-shot, change",
+    "general_in_context_change": "general sets, five-shot, change",
+}
+"""Where a grid measured any."""
 
 
 def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     """Every finished cell with its measures, or the first ``most`` of them."""
     rows = []
     entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    measures = _MEASURES | {name: told for name, told in _GENERAL.items() if any(name in entry for entry in entries)}
     for entry in entries[:most]:
         names = [
             Cell(order_name(entry.get("benchmark"), entry.get("sequence"))),
@@ -32,12 +38,13 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
             Cell(str(entry.get("guide"))),
         ]
         names += [_plain(entry.get(name)) for name in ("learning_rate", "epochs", "train_rows", "seed")]
-        rows.append(names + [value_cell(estimate_of(entry.get(name)), plus=name.endswith("_change")) for name in _MEASURES])
-    columns = ["sequence", "method", "guide", "learning rate", "epochs", "rows", "seed", *_MEASURES.values()]
+        rows.append(names + [value_cell(estimate_of(entry.get(name)), plus=name.endswith("_change")) for name in measures])
+    columns = ["sequence", "method", "guide", "learning rate", "epochs", "rows", "seed", *measures.values()]
     remark = (
         "AP: mean score of each task right after it was learnt; FP: of all tasks at the end; Forget = AP − FP. IP (five-shot), "
-        "GP (zero-shot), knowledge and instruction are of tasks never trained on, after the last task, against the same rows "
-        "before training. Intervals are over tasks and rows of one cell; seeds are rows of their own."
+        "GP (zero-shot), knowledge and instruction are of all tasks never trained on, also those that the original model cannot "
+        "do, after the last task, against the same rows before training. Intervals are over tasks and rows of one cell; seeds "
+        "are rows of their own."
     )
     caption = "Cells" if len(rows) == len(entries) else f"Cells, the first {len(rows)} of {len(entries)}"
     return Table(caption, columns, rows, remark + _cut(entries), sortable=True) if rows else None
