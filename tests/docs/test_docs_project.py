@@ -1,5 +1,6 @@
 """Project files hold together: what they name is there."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from instruction_vectors.settings import settings_of
+from instruction_vectors.training.config import IVGuidanceConfig
+from instruction_vectors.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -65,3 +70,14 @@ def test_numbers_in_readme_and_docs_are_those_of_results():
     command = [sys.executable, str(ROOT / "scripts" / "results_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_recommended_settings_are_those_that_the_evidence_was_measured_with():
+    measured = [
+        json.loads(path.read_text())["cell"]
+        for sequence in ("func-A", "func-B", "func-tuning")
+        for path in ROOT.glob(f"results/*/cells/{sequence}/steered_anchors+anchors_iv-lr*/result.json")
+    ]
+    assert len(measured) >= 9
+    assert all(settings_of(IVGuidanceConfig, cell["guidance"]) == IVGuidanceConfig.recommended() for cell in measured)
+    assert Recipe.__dataclass_fields__["guidance"].default_factory() == IVGuidanceConfig.recommended()

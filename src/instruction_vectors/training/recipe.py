@@ -47,7 +47,7 @@ class Recipe:
     dtype: DType = "float32"
     seed: int = 0
     forgetting: bool = False
-    guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig)
+    guidance: IVGuidanceConfig = field(default_factory=IVGuidanceConfig.recommended)
 
     def __post_init__(self) -> None:
         for name in ("anchors", "lora_rank", "epochs", "learning_rate", "batch_size", "accumulation", "max_length"):
