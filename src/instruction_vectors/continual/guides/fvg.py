@@ -1,4 +1,4 @@
-"""Function-vector guidance: heads held to the original's, the steered previous model as teacher (Jiang et al. 2502.11019)."""
+"""Function-vector guidance: heads held to the previous model's, which steered is also the teacher (Jiang et al. 2502.11019)."""
 
 from dataclasses import replace
 
