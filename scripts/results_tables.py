@@ -4,10 +4,9 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
-from instruction_vectors.continual.compare import compare
 from instruction_vectors.continual.gather import finished, gather
 from instruction_vectors.continual.headline import GUIDED, against, headline, way
 from instruction_vectors.files import read_json, write_atomic
@@ -94,7 +93,7 @@ def _preset(cells: list[dict[str, Any]]) -> str:
 def _ends(cells: list[dict[str, Any]]) -> list[str]:
     """How many seeds, and the means over them of what the table shows."""
     ends = [[cell["ap"]["mean"], cell["fp"]["mean"], *(cell["forms"][form][-1]["mean"] for form in _FORMS)] for cell in cells]
-    return [str(len(cells)), *(f"{mean(column):.3f}" for column in zip(*ends, strict=True))]
+    return [str(len(cells)), *(f"{fmean(column):.3f}" for column in zip(*ends, strict=True))]
 
 
 def _apart(found: dict[str, Any] | None) -> list[str]:
