@@ -19,6 +19,7 @@ from instruction_vectors.analysis.ladder import dialled, rung_of
 from instruction_vectors.analysis.pair import Pair
 from instruction_vectors.analysis.plan import Plan, Subject, other_of, subjects_of
 from instruction_vectors.analysis.relearn import relearned
+from instruction_vectors.analysis.remedies import write_diagnosis
 from instruction_vectors.analysis.repairs import ADDED, PROMPTED, Repair
 from instruction_vectors.analysis.summary import markdown
 from instruction_vectors.analysis.verdict import Rules
@@ -157,6 +158,22 @@ def test_a_diagnosis_can_be_repeated_and_written(found, tmp_path):
 
     for path in write_frames(found, tmp_path):
         assert len(pandas.read_parquet(path)) == len(tables[path.stem])
+
+
+def test_remedies_of_an_earlier_diagnosis_go_and_what_a_user_put_beside_them_stays(found, tmp_path):
+    verdicts = {name: replace(each.verdict, name="intact") for name, each in found.tasks.items()}
+    fine = {name: replace(each, verdict=verdicts[name], written=verdicts[name]) for name, each in found.tasks.items()}
+    fine = replace(found, tasks=fine)
+    bad = replace(fine, tasks=fine.tasks | {"one": replace(fine.tasks["one"], verdict=replace(verdicts["one"], name="lost"))})
+    own = tmp_path / "vectors" / "two" / "mine"
+    own.mkdir(parents=True)
+    write_diagnosis(bad, tmp_path)
+    assert (tmp_path / "vectors" / "one" / "vector.safetensors").exists()
+    assert (tmp_path / "guidance.json").exists()
+    write_diagnosis(fine, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "vectors").iterdir()) == ["two"]
+    assert own.exists()
+    assert not (tmp_path / "guidance.json").exists()
 
 
 def test_the_words_name_every_task_and_verdict(found):

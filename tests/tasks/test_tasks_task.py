@@ -111,3 +111,17 @@ def test_another_right_answer_is_no_wrong_option():
     for seed in range(9):
         options = task.choices(rows[0], count=4, seed=seed)
         assert sorted(options) == sorted({"a", "c", "d", "e"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "expected"),
+    [
+        ("classify", {"options": ("a", "b", "c")}, {"a", "c"}),
+        ("classify", {"options": ("a", "b")}, {"a", "b"}),  # nothing would be left to choose from
+        ("choose", {}, {"a", "c", "d"}),
+    ],
+)
+def test_another_right_option_is_left_out_where_that_leaves_a_choice(kind, changes, expected):
+    row = Example("a, b, c, d", "a", references=("a", "b"))
+    task = a_task(rows=(row, Example("a, d", "a")), kind=kind, **changes)
+    assert set(task.choices(row)) == expected

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from instruction_vectors.analysis.frames import write_frames
-from instruction_vectors.analysis.result import Diagnosis
+from instruction_vectors.analysis.result import BAD, Diagnosis
 from instruction_vectors.analysis.summary import markdown
-from instruction_vectors.files import write_atomic, write_json
+from instruction_vectors.files import read_json, write_atomic, write_json
 from instruction_vectors.training.config import IVGuidanceConfig
 
 
@@ -16,18 +16,16 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
 
     `results.json` holds the same numbers for `iv report`. Returns what was written.
     """
+    _forget(folder)
     written = [folder / "diagnosis.json", folder / "diagnosis.md", folder / "results.json"]
     found = diagnosis.to_dict()
     write_json(written[0], found)
     write_atomic(written[1], markdown(diagnosis))
     write_json(written[2], {"schema": 1, "title": "What happened to the model", "diagnosis": found})
     written += write_frames(diagnosis, folder / "tables")
-    (folder / "guidance.json").unlink(missing_ok=True)  # of an earlier diagnosis
     for name, task in diagnosis.tasks.items():
-        target = folder / "vectors" / name.replace("/", "-")
-        if not task.bad and (target / "vector.safetensors").exists():
-            shutil.rmtree(target)
         if task.bad:
+            target = _vector(folder, name)
             diagnosis.vectors[name].save_pretrained(target)
             written.append(target)
     if diagnosis.bad:
@@ -36,3 +34,19 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
         write_json(folder / "guidance.json", config)
         written.append(folder / "guidance.json")
     return written
+
+
+def _vector(folder: Path, task: str) -> Path:
+    return folder / "vectors" / task.replace("/", "-")
+
+
+def _forget(folder: Path) -> None:
+    """Take away the remedies that an earlier diagnosis wrote here, and nothing else."""
+    if not (folder / "diagnosis.json").exists():
+        return
+    before = read_json(folder / "diagnosis.json")
+    bad = [name for name, task in before["tasks"].items() if {task["verdict"]["name"], task["written"]["name"]} & set(BAD)]
+    for name in bad:
+        shutil.rmtree(_vector(folder, name), ignore_errors=True)
+    if bad:
+        (folder / "guidance.json").unlink(missing_ok=True)

@@ -13,6 +13,9 @@ from instruction_vectors.evaluation.abilities import Form
 from instruction_vectors.evaluation.knowledge import Split
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
+BAD = ("suppressed", "lost")
+"""Verdicts on what got worse."""
+
 
 @dataclass(frozen=True)
 class TaskDiagnosis:
@@ -39,7 +42,7 @@ class TaskDiagnosis:
     @property
     def bad(self) -> bool:
         """Whether it is suppressed or lost, in its instruction form or in few-shot answers."""
-        return any(verdict.name in ("suppressed", "lost") for verdict in (self.verdict, self.written))
+        return any(verdict.name in BAD for verdict in (self.verdict, self.written))
 
 
 @dataclass(frozen=True)

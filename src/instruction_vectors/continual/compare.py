@@ -72,7 +72,7 @@ def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[s
     interval = _interval(plain, loss)
     share = ratio(mean_of_means(gain), mean_of_means(loss), interval) if mean_of_means(loss) > 0 else None
     return {
-        "tasks": len({(*course(result)[:2], name) for result in plain for name in counted(result["stages"][0], form)}),
+        "tasks": len({name for result in plain for name in counted(result["stages"][0], form)}),
         "base": mean_of_means([_probes(result, 0, form, counted(result["stages"][0], form)) for result in plain]),
         "loss": mean_of_means(loss),
         "loss_interval": list(interval),

@@ -127,7 +127,7 @@ class Runner:
 
     def _shared(self, curriculum: Curriculum) -> Ledger:
         cell = curriculum.cell
-        what = told(f"{cell.benchmark}-{cell.sequence}", vector_settings(cell.resolved()), "-")
+        what = told(cell.name.partition("/")[0], vector_settings(cell.resolved()), "-")
         folder = self.out / "shared" / f"{what}-s{cell.seed}"
         return Ledger(folder, Preparation.config(curriculum), wait=math.inf)
 

@@ -117,10 +117,9 @@ class _Part:
 
 
 def ranked_right(task: Task, row: Example, scores: Sequence[Score]) -> float:
-    """Chance-corrected: 1 where the likeliest of the row's choices is a right one, else `-chance/(1 - chance)`."""
+    """Chance-corrected: 1 where the likeliest of the row's choices is its output, else `-chance/(1 - chance)`."""
     choices = task.choices(row)
-    right = [choice == row.output or choice in row.answers for choice in choices]
-    return chance_corrected(float(right[rank(scores)]), sum(right) / len(choices))
+    return chance_corrected(float(choices[rank(scores)] == row.output), 1 / len(choices))
 
 
 def _written(_: Example, scores: Sequence[Score]) -> float:

@@ -3,22 +3,35 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.files import read_json
 
+if TYPE_CHECKING:  # PEFT takes seconds to import, and models without adapters do without
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+
+def tuner_layer_type() -> "type[BaseTunerLayer]":
+    """What PEFT's adapted layers are."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return BaseTunerLayer
+
+
+_OTHERS = {"modules_to_save", "adaption_prompt", "adaption_gate"}
+"""Adapters' weights that no tuner layer lists."""
 _WRAPPERS = {"base_layer", "original_module", "token_adapter", "parametrizations", "original"}
 """What PEFT, or a parametrisation, puts into the name of a weight that it wraps."""
 
 
 def base_weights(model: nn.Module, more: Iterable[tuple[str, Tensor]] = ()) -> Iterator[tuple[str, Tensor]]:
     """The parameters that are no adapter's (and `more` tensors by name), named as they are without adapters."""
-    tuners = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    adapters = {"modules_to_save", *(name for tuner in tuners for name in tuner.adapter_layer_names)}
+    tuners = [module for module in model.modules() if isinstance(module, tuner_layer_type())]
+    adapters = {*_OTHERS, *(name for tuner in tuners for name in tuner.adapter_layer_names)}
     for name, tensor in (*model.named_parameters(), *more):
         parts = name.split(".")
         if adapters.isdisjoint(parts):
@@ -33,7 +46,7 @@ _BESIDE = ("task[0-9]*", "start")
 """Adapters that a method keeps in folders beside its first: one a task, or the one that takes the first's start off."""
 
 
-def complete(model: PeftModel, folder: Path) -> PeftModel:
+def complete(model: "PeftModel", folder: Path) -> "PeftModel":
     """What belongs to the adapter just loaded from `folder`: those beside it, and the scale that it is used at.
 
     Raises:
@@ -53,9 +66,9 @@ def complete(model: PeftModel, folder: Path) -> PeftModel:
     return model
 
 
-def scaled_layers(model: nn.Module) -> list[BaseTunerLayer]:
+def scaled_layers(model: nn.Module) -> "list[BaseTunerLayer]":
     """The adapted layers that scale what they add (LoRA)."""
-    return [m for m in model.modules() if isinstance(m, BaseTunerLayer) and isinstance(getattr(m, "scaling", None), dict)]
+    return [m for m in model.modules() if isinstance(m, tuner_layer_type()) and isinstance(getattr(m, "scaling", None), dict)]
 
 
 @contextmanager

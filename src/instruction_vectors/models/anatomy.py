@@ -19,7 +19,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.pytorch_utils import Conv1D
 
 from instruction_vectors.errors import AnatomyError
-from instruction_vectors.models.adapters import base_weights
+from instruction_vectors.models.adapters import base_weights, tuner_layer_type
 
 _PROBE_TOKENS = 4
 _REMEMBERED = "_instruction_vectors_anatomy"
@@ -238,7 +238,7 @@ def _linear_maps(layer: nn.Module, quantised: bool) -> Iterator[tuple[str, nn.Mo
     for path, module in layer.named_modules():
         if any(path.startswith(f"{outer}.") for outer in wrapped):
             continue
-        if isinstance(module, _tuner_layer_type()):
+        if isinstance(module, tuner_layer_type()):
             wrapped.append(path)
             yield path, module
         elif isinstance(module, nn.Linear | Conv1D) or (quantised and next(module.children(), None) is None):
@@ -247,7 +247,7 @@ def _linear_maps(layer: nn.Module, quantised: bool) -> Iterator[tuple[str, nn.Mo
 
 def _is_linear(module: nn.Module, value: Float[Tensor, " width"]) -> bool:
     """Whether a module of any class maps a row linearly, a constant aside, and mixes its features (no norm, no activation)."""
-    if isinstance(module, nn.Linear | Conv1D | _tuner_layer_type()):
+    if isinstance(module, nn.Linear | Conv1D | tuner_layer_type()):
         return True
     alone = torch.zeros_like(value)
     alone[value.abs().argmax()] = value.abs().max()
@@ -258,12 +258,6 @@ def _is_linear(module: nn.Module, value: Float[Tensor, " width"]) -> bool:
     once, other, part = once - zero, other - zero, part - zero
     linear = (other + 2 * once).abs().max() <= _COARSE * once.abs().max()
     return bool(linear and part.count_nonzero() > 1)
-
-
-def _tuner_layer_type() -> type:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return BaseTunerLayer
 
 
 def _submodule(layer: nn.Module, path: str) -> nn.Module | None:

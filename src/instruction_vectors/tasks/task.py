@@ -132,8 +132,8 @@ class Task:
     def choices(self, row: Example, count: int = 4, seed: int = 0) -> tuple[str, ...]:
         """Answer options for rank classification: the label set, or the answer among other rows' answers.
 
-        For a task that chooses among words of its input, these words. The order is drawn by seed and row, so the right
-        option has no preferred place.
+        For a task that chooses among words of its input, these words. Of several right answers the others are left out, where
+        that leaves a choice. The order is drawn by seed and row, so the right option has no preferred place.
         """
         generator = random.Random(f"{self.name}/{row.input}/{seed}")
         if self.options is not None:
@@ -141,8 +141,11 @@ class Task:
         elif self.kind == "choose":
             options = [word.strip() for word in row.input.split(",")]
         else:
-            others = sorted({r.output for r in self.rows} - {row.output, *row.answers})
+            others = sorted({r.output for r in self.rows} - {row.output})
+            others = [other for other in others if other not in row.answers] or others
             options = [row.output, *generator.sample(others, min(count - 1, len(others)))]
+        single = [option for option in options if option == row.output or option not in row.answers]
+        options = single if len(single) > 1 else options
         generator.shuffle(options)
         return tuple(options)
 

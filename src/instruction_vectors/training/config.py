@@ -49,8 +49,8 @@ class IVGuidanceConfig:
     def recommended(cls) -> "IVGuidanceConfig":
         """The settings that came out best on the sequence kept apart for choosing them (docs/evidence.md, "The preset").
 
-        They are the defaults: of the options changed one at a time none did better, over three seeds where it was close. What
-        keeps abilities most is which rows are guided: anchors (`iv train --vector anchors`, method `steered_anchors`).
+        They are the defaults: with steered anchors (`iv train --vector anchors`) none of the options changed one at a time did
+        better, over three seeds where it was close. On a task's own rows they were not compared.
         """
         return cls()
 

@@ -225,7 +225,7 @@ class IVGuidance:
         One process with several GPUs cuts batches apart (`DataParallel`), and places for the vector do not go with the parts.
         """
         args = self.args  # type: ignore[attr-defined]
-        if args.n_gpu > 1:
+        if args.n_gpu > 1 and not getattr(self.model, "is_loaded_in_8bit", False):  # type: ignore[attr-defined]
             raise TrainingError(
                 f"one process would spread each batch over {args.n_gpu} GPUs; show it one (CUDA_VISIBLE_DEVICES=0), or start a "
                 "process for each with torchrun"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from instruction_vectors.errors import IVError, TrainingError, install_extra
 from instruction_vectors.training.guidance import IVGuidance
-from instruction_vectors.training.targets import Targets
+from instruction_vectors.training.targets import Targets, model_inputs
 
 TESTED = ">=1.16,<1.17"
 """Versions of TRL that `IVSFTTrainer` is tested with."""
@@ -65,7 +65,12 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None and model.training else 1
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss / steps
         self._note(inputs, outputs.logits[0].detach(), model.training)
-        return (loss, self._as_predicted(model, inputs, outputs)) if return_outputs else loss
+        if not return_outputs:
+            return loss
+        if self._evaluates and not self._predicts:
+            return loss, outputs
+        with torch.no_grad():  # metrics read the logits of every place
+            return loss, model(**model_inputs(inputs))
 
     def _note(self, inputs: Mapping[str, Any], logits: Tensor, training: bool) -> None:
         """What TRL logs, over all devices."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from instruction_vectors.continual.method import Method, Row
@@ -51,7 +52,7 @@ class EWC(Method):
         with evaluating(self.model):
             for row in chosen:
                 self.model.zero_grad(set_to_none=True)
-                batch = collate([row])
+                batch = send_to_device(collate([row]), self.model.device)
                 targets = Targets.of(batch)
                 logits = self.model(**model_inputs(batch)).logits[targets.places]
                 language_model_loss(logits[targets.rows], targets.tokens, 1).backward()

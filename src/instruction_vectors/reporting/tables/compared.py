@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..contents import order_name
+from ..contents import order_names
 from ..values import Estimate, estimate, mapping, number
 from .cells import Cell, Table, value_cell
 
@@ -41,8 +41,10 @@ def compared(results: Mapping[str, Any]) -> Table | None:
 
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     found = mapping(mapping(results.get("grid")).get("headline"))
+    orders = [(benchmark, sequence) for benchmark, sequences in found.items() for sequence in mapping(sequences)]
+    called = order_names({"benchmark": benchmark, "sequence": sequence} for benchmark, sequence in orders)
     several = [
-        (order_name(benchmark, sequence), mapping(values))
+        (called[benchmark, sequence], mapping(values))
         for benchmark, sequences in found.items()
         if benchmark != "controls"
         for sequence, values in mapping(sequences).items()

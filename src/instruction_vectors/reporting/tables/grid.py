@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..contents import order_name
+from ..contents import order_names
 from ..values import estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
@@ -30,10 +30,11 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     """Every finished cell with its measures, or the first ``most`` of them."""
     rows = []
     entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    called = order_names(entries)
     measures = _MEASURES | {name: told for name, told in _GENERAL.items() if any(name in entry for entry in entries)}
     for entry in entries[:most]:
         names = [
-            Cell(order_name(entry.get("benchmark"), entry.get("sequence"))),
+            Cell(called[_order(entry)]),
             Cell(str(entry.get("method"))),
             Cell(str(entry.get("guide"))),
         ]
@@ -52,9 +53,10 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
 
 def _cut(entries: Sequence[Mapping[str, Any]]) -> str:
     """A sentence on rows that were too long, if there are any."""
+    called = order_names(entries)
     most: dict[str, int] = {}
     for entry in entries:
-        of = order_name(entry.get("benchmark"), entry.get("sequence"))
+        of = called[_order(entry)]
         most[of] = max(most.get(of, 0), int(number(entry.get("cut")) or 0))
     told = [f"{of}: {count}" for of, count in most.items() if count]
     return f" Rows cut to fit (inputs in their middle, training answers at their end): {', '.join(told)}." if told else ""
@@ -63,12 +65,13 @@ def _cut(entries: Sequence[Mapping[str, Any]]) -> str:
 def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     """Five-shot accuracy on tasks never trained on, stage by stage, of all cells or the first ``most``."""
     entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    called = order_names(entries)
     depth = max((len(sequence(entry.get("stages"))) for entry in entries), default=0)
     rows = []
     for entry in entries[:most]:
         values = [estimate_of(mapping(stage).get("in_context")) for stage in sequence(entry.get("stages"))]
         rows.append(
-            [Cell(_named(entry)), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))]
+            [Cell(_named(entry, called)), *(value_cell(value, "vector") for value in values), *[Cell("")] * (depth - len(values))]
         )
     stages = (f"after task {number}" for number in range(1, depth))
     columns = ["sequence, method, guide, learning rate, epochs, seed", "M0", *stages]
@@ -78,7 +81,9 @@ def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
 def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
     """For each of the first cells the score on each task (rows) at each stage (columns); the stage that trained it is marked."""
     out = []
-    for entry in [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))][:_MOST_MATRICES]:
+    entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
+    called = order_names(entries)
+    for entry in entries[:_MOST_MATRICES]:
         names, stages = [str(name) for name in sequence(entry.get("tasks"))], sequence(entry.get("matrix"))
         scores = [[estimate(row[j]) if j < len(row) else None for row in map(sequence, stages)] for j in range(len(names))]
         rows = [
@@ -86,14 +91,18 @@ def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
             for j, name in enumerate(names)
         ]
         if rows and stages:
-            caption = f"Scores on each task, {_named(entry)}"
+            caption = f"Scores on each task, {_named(entry, called)}"
             out.append(Table(caption, ["task", "M0", *(f"after {name}" for name in names)][: len(stages) + 1], rows))
     return out
 
 
-def _named(entry: Mapping[str, Any]) -> str:
+def _named(entry: Mapping[str, Any], called: Mapping[tuple[str, str], str]) -> str:
     parts = ("method", "guide", "learning_rate", "epochs", "seed")
-    return ", ".join([order_name(entry.get("benchmark"), entry.get("sequence")), *(str(entry.get(part)) for part in parts)])
+    return ", ".join([called[_order(entry)], *(str(entry.get(part)) for part in parts)])
+
+
+def _order(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return str(entry.get("benchmark")), str(entry.get("sequence"))
 
 
 def _plain(value: object) -> Cell:
