@@ -142,6 +142,15 @@ def test_every_method_and_guide_found_is_an_arm_called_by_both_unless_it_has_a_n
     assert {name: each["ip_recovered"] for name, each in found["controls"].items()} == pytest.approx(want | {"iv": 18 / 24})
 
 
+def test_a_method_that_wants_a_rate_of_its_own_is_compared_at_its_best():
+    plain = result(0, (36, 12), (30, 20))
+    low, high = (
+        result(0, (36, end), learnt, method="osf", lr=rate) for end, learnt, rate in ((30, (30, 18), 1e-4), (36, (20, 9), 1e-5))
+    )
+    found = headline([plain, low, high])["controls"]
+    assert {name: each["ip_recovered"] for name, each in found.items()} == {"osf, lr 0.0001": 18 / 24}
+
+
 def test_other_settings_of_a_method_are_another_arm():
     plain, one, other = (
         result(0, (36, end), (30, 20), method=method) for end, method in ((12, "sequential"), (24, "ewc"), (36, "ewc"))

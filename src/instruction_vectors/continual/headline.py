@@ -45,9 +45,9 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
     Returns:
         For each benchmark its sequences, each with what `compare` gives for guided training (`GUIDED`: `method` and `guide` say
         which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each
-        other arm found, by `arm_name`, and for `lower_lr`, plain training at a lower learning rate; under `controls` at the top
-        those of all sequences together. What has no finished cells is left out; an arm is compared on the seeds that it and
-        plain training share.
+        other arm found, by `arm_name` (an arm that was not run at that rate is taken at its own best one, which its name then
+        tells), and for `lower_lr`, plain training at a lower learning rate; under `controls` at the top those of all sequences
+        together. What has no finished cells is left out; an arm is compared on the seeds that it and plain training share.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -83,7 +83,7 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
     """What each arm keeps and costs against plain training, where it has finished cells."""
-    arms = {arm_name(*each): _at_rates_of(plain, results, *each) for each in _arms(results)} | {"lower_lr": lower}
+    arms = dict(_at_rates(plain, results, each) for each in _arms(results)) | {"lower_lr": lower}
     controls = {name: against(plain, others) for name, others in arms.items()}
     return _corrected({name: found for name, found in controls.items() if found})
 
@@ -106,11 +106,11 @@ def _corrected(controls: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: found | {"p_holm": held.get(name)} for name, found in controls.items()}
 
 
-def best_rate(cells: Iterable[Result]) -> Rate | None:
-    """Learning rate and epochs at which plain sequential training has the highest mean AP; None without such a cell."""
+def best_rate(cells: Iterable[Result], way_of: tuple[str, str] = PLAIN) -> Rate | None:
+    """Learning rate and epochs at which plain sequential training, or another way, has the highest mean AP, if it has any."""
     scores: dict[Rate, list[float]] = defaultdict(list)
     for result in cells:
-        if way(result) == PLAIN:
+        if way(result) == way_of:
             scores[rate(result)].append(result["ap"]["mean"])
     return max(scores, key=lambda at: sum(scores[at]) / len(scores[at]), default=None)
 
@@ -127,6 +127,15 @@ def rate(result: Result) -> Rate:
 
 def _arm(cells: Iterable[Result], method: str, guide: str, at: Rate) -> list[Result]:
     return [result for result in cells if way(result) == (method, guide) and rate(result) == at]
+
+
+def _at_rates(plain: Sequence[Result], results: Sequence[Result], way_of: tuple[str, str]) -> tuple[str, list[Result]]:
+    """An arm's name and cells at plain training's rates; where it has none, at as many epochs and its own best rate."""
+    if found := _at_rates_of(plain, results, *way_of):
+        return arm_name(*way_of), found
+    epochs = {course(result): rate(result)[1] for result in plain}
+    own = best_rate([result for result in results if epochs.get(course(result)) == rate(result)[1]], way_of)
+    return f"{arm_name(*way_of)}, lr {own[0]:g}" if own else arm_name(*way_of), _arm(results, *way_of, own) if own else []
 
 
 def _at_rates_of(plain: Sequence[Result], results: Iterable[Result], method: str, guide: str) -> list[Result]:
