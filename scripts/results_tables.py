@@ -34,6 +34,7 @@ def main() -> None:
             evidence,
             {
                 "func": write_summary(func),
+                "gemma": write_summary(gather(ROOT / "results" / "gemma")),
                 "preset": _preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
                 "chats": chats,
