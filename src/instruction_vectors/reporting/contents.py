@@ -37,9 +37,14 @@ def order_name(benchmark: object, sequence: object) -> str:
     return f"{benchmark} {sequence}" if len(tasks) < 3 else f"{benchmark} {tasks[0]} \N{HORIZONTAL ELLIPSIS} {tasks[-1]}"
 
 
+def order_of(cell: Mapping[str, Any]) -> tuple[str, str]:
+    """Benchmark and sequence of a cell of a grid."""
+    return str(cell.get("benchmark")), str(cell.get("sequence"))
+
+
 def order_names(cells: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     """`order_name` of each benchmark and sequence of a grid, in full where two of them would be called alike."""
-    orders = list(dict.fromkeys((str(cell.get("benchmark")), str(cell.get("sequence"))) for cell in cells))
+    orders = list(dict.fromkeys(map(order_of, cells)))
     names = [order_name(*order) for order in orders]
     return {order: name if names.count(name) == 1 else " ".join(order) for order, name in zip(orders, names, strict=True)}
 

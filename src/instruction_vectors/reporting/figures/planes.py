@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..contents import arm_name, arms_of, order_names, stages_of, tasks_of
+from ..contents import arm_name, arms_of, order_names, order_of, stages_of, tasks_of
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
 from ..values import estimate_of, mapping, sequence, series
@@ -106,7 +106,7 @@ def _by_sequence(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]
     cells = list(map(mapping, sequence(mapping(results.get("grid")).get("cells"))))
     called = order_names(cells)
     for cell in cells:
-        out.setdefault(called[str(cell.get("benchmark")), str(cell.get("sequence"))], []).append(cell)
+        out.setdefault(called[order_of(cell)], []).append(cell)
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...evaluation.statistics import holm, sign_flip_test
-from ..contents import order_names
+from ..contents import order_names, order_of
 from ..values import mapping, number, sequence, show
 from .cells import Cell, Table
 
@@ -26,7 +26,7 @@ def arms(results: Mapping[str, Any], measure: str) -> Table | None:
         if value is not None and seed is not None:
             parts = (("method", ""), ("guide", ""), ("learning_rate", "lr "), ("epochs", "epochs "), ("train_rows", "rows "))
             arm = ", ".join(f"{lead}{cell.get(part)}" for part, lead in parts)
-            order = called[str(cell.get("benchmark")), str(cell.get("sequence"))]
+            order = called[order_of(cell)]
             found.setdefault(order, {}).setdefault(arm, {})[seed] = value
     names = list(dict.fromkeys(arm for column in found.values() for arm in column))
     if len(names) < 2:

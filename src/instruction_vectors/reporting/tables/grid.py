@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..contents import order_names
+from ..contents import order_names, order_of
 from ..values import estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
@@ -34,7 +34,7 @@ def cells(results: Mapping[str, Any], most: int | None = None) -> Table | None:
     measures = _MEASURES | {name: told for name, told in _GENERAL.items() if any(name in entry for entry in entries)}
     for entry in entries[:most]:
         names = [
-            Cell(called[_order(entry)]),
+            Cell(called[order_of(entry)]),
             Cell(str(entry.get("method"))),
             Cell(str(entry.get("guide"))),
         ]
@@ -56,7 +56,7 @@ def _cut(entries: Sequence[Mapping[str, Any]]) -> str:
     called = order_names(entries)
     most: dict[str, int] = {}
     for entry in entries:
-        of = called[_order(entry)]
+        of = called[order_of(entry)]
         most[of] = max(most.get(of, 0), int(number(entry.get("cut")) or 0))
     told = [f"{of}: {count}" for of, count in most.items() if count]
     return f" Rows cut to fit (inputs in their middle, training answers at their end): {', '.join(told)}." if told else ""
@@ -98,11 +98,7 @@ def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
 
 def _named(entry: Mapping[str, Any], called: Mapping[tuple[str, str], str]) -> str:
     parts = ("method", "guide", "learning_rate", "epochs", "seed")
-    return ", ".join([called[_order(entry)], *(str(entry.get(part)) for part in parts)])
-
-
-def _order(entry: Mapping[str, Any]) -> tuple[str, str]:
-    return str(entry.get("benchmark")), str(entry.get("sequence"))
+    return ", ".join([called[order_of(entry)], *(str(entry.get(part)) for part in parts)])
 
 
 def _plain(value: object) -> Cell:
