@@ -62,18 +62,17 @@ def compare(plain: Sequence[Result], other: Sequence[Result], *, margin: float =
 
 
 def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[str, Any]:
-    if not all(counted(result["stages"][0], form) for result in plain):
+    names = _counted(plain, form)
+    if not all(names):
         return {"share": None, "note": "M0 is at its floor on every task: nothing can be forgotten there"}
-    loss = [
-        paired_differences(*(_probes(result, stage, form, counted(result["stages"][0], form)) for stage in (0, -1)))
-        for result in plain
-    ]  # positive where plain training lost
+    before, after = ([_probes(r, stage, form, own) for r, own in zip(plain, names, strict=True)] for stage in (0, -1))
+    loss = [paired_differences(*each) for each in zip(before, after, strict=True)]  # positive where plain training lost
     gain = _ends(plain, other, form)
     interval = _interval(plain, loss)
     share = ratio(mean_of_means(gain), mean_of_means(loss), interval) if mean_of_means(loss) > 0 else None
     return {
-        "tasks": len({name for result in plain for name in counted(result["stages"][0], form)}),
-        "base": mean_of_means([_probes(result, 0, form, counted(result["stages"][0], form)) for result in plain]),
+        "tasks": len({name for own in names for name in own}),
+        "base": mean_of_means(before),
         "loss": mean_of_means(loss),
         "loss_interval": list(interval),
         "gain": mean_of_means(gain),
@@ -97,11 +96,15 @@ def _interval(results: Sequence[Result], values: Rows, confidence: float = 0.95)
 
 def _ends(plain: Sequence[Result], other: Sequence[Result], form: str) -> Rows:
     """How much higher `other` ends, on the probes that count for `plain`."""
-    names = [counted(result["stages"][0], form) for result in plain]
     return [
         paired_differences(_probes(b, -1, form, own), _probes(a, -1, form, own))
-        for a, b, own in zip(plain, other, names, strict=True)
+        for a, b, own in zip(plain, other, _counted(plain, form), strict=True)
     ]
+
+
+def _counted(results: Sequence[Result], form: str) -> list[list[str]]:
+    """Of each result the probes that count."""
+    return [counted(result["stages"][0], form) for result in results]
 
 
 def _probes(result: Result, stage: int, form: str, names: Sequence[str]) -> list[list[float]]:
