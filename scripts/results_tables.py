@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from instruction_vectors.continual.gather import finished, gather
-from instruction_vectors.continual.headline import GUIDED, against, headline, way
+from instruction_vectors.continual.headline import GUIDED, against, headline
+from instruction_vectors.continual.result import way
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
@@ -27,14 +28,14 @@ def main() -> None:
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
     chats = _chats(read_json(ROOT / "results" / "analysis" / "chats.json"))
     steering = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
-    evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", write_summary(pilot))
+    evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
     wanted = {
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
         ROOT / "docs" / "evidence.md": _replaced(
             evidence,
             {
-                "func": write_summary(func),
-                "gemma": write_summary(gather(ROOT / "results" / "gemma")),
+                "func": _folded(write_summary(func)),
+                "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": _preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
                 "chats": chats,
@@ -56,6 +57,12 @@ def main() -> None:
         sys.exit(f"out of date, run `make results-tables`: {', '.join(p.name for p in stale)}" if stale else 0)
     for path in stale:
         write_atomic(path, wanted[path])
+
+
+def _folded(summary: str) -> str:
+    """A grid's summary, what stands cell by cell behind a line to open it."""
+    arms, cells = summary.split("### Cells")
+    return f'{arms}<details markdown="1">\n<summary>Every cell, and its course</summary>\n\n### Cells{cells}\n</details>\n'
 
 
 def _chats(measured: dict[str, Any]) -> str:

@@ -38,6 +38,17 @@ def test_methods_against_benchmarks_are_means_over_seeds():
     assert tables.arms({"grid": {"cells": cells[:1]}}, "in_context") is None
 
 
+def test_guided_training_stands_beside_every_arm_and_above_the_front():
+    table = tables.beside({"grid": {"headline": synthetic_grid.headline()}})
+    assert table.columns == ["sequence", "guided training minus", "AP", "FP", "IP", "GP", "seeds"]
+    assert [[f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows] == [
+        ["func A", "plain kl", "−0.03 [−0.07, +0.01]", "+0.11 [+0.05, +0.17]", "+0.40 [+0.20, +0.60]", "–", "3"],
+        ["func A", "the front (92% above)", "–", "–", "+0.10 [−0.05, +0.30]", "–", "2 to 3"],
+    ]
+    assert tables.beside({"grid": {"headline": {"controls": {}}}}) is None
+    assert tables.beside({"grid": {"headline": {"func": {"A": {"beside": 3, "front": {"gap": "wide"}}, "B": 4}}}}) is None
+
+
 def test_the_front_holds_what_no_other_beats_in_both():
     places = [(0.1, 0.9), (0.5, 0.5), (0.4, 0.4), (0.9, 0.1), (0.5, 0.3), (0.9, 0.05)]
     points = [Point(str(i), Estimate(x), Estimate(y)) for i, (x, y) in enumerate(places)]
@@ -130,7 +141,8 @@ def test_links_to_raw_files_stay_below_the_folder(tmp_path):
 
 def test_arms_stand_beside_plain_training():
     text = write_markdown(synthetic_grid.grid())
-    guided, control = (line for line in text.splitlines() if "guided" in line or "| plain kl |" in line)
+    table = text.split("### Against plain training")[1].split("###")[0]
+    guided, control = (line for line in table.splitlines() if "| guided |" in line or "| plain kl |" in line)
     assert guided.startswith("| func A | guided | 0.50 [0.30, 0.70] | +0.40 [+0.20, +0.60] | 0.80 |")
     assert guided.endswith("| \N{MINUS SIGN}0.03 | \N{MINUS SIGN}0.07 | 6, \N{EN DASH} | 3 |")
     assert control.endswith("| 2 |")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from instruction_vectors.continual.summary import counted
+from instruction_vectors.continual.result import Result, counted_probes, course, data, kept, learnt, probes
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.statistics import (
     Interval,
@@ -17,7 +17,6 @@ from instruction_vectors.evaluation.statistics import (
     sign_flip_test,
 )
 
-Result = dict[str, Any]
 Rows = list[list[list[float]]]
 """Seeds of tasks of rows."""
 _FEWEST = 6
@@ -36,8 +35,8 @@ def compare(plain: Sequence[Result], other: Sequence[Result], *, margin: float =
         `ip_recovered` and `gp_recovered`: the share of plain training's five-shot (zero-shot) loss on tasks never trained on
         that the other arm does not have, over the tasks that count (`summary.counted`), with its parts and intervals under
         `ip` and `gp`; None where the loss itself is not clear. `ap_delta`: difference of AP, other minus
-        plain, and `ap_delta_low`, the lower end of its one-sided 95% interval; `ap_non_inferior`: that
-        this lies above `-margin`.
+        plain, with `ap_interval` (95%) and `ap_delta_low`, the lower end of its one-sided 95% interval; `ap_non_inferior`: that
+        this lies above `-margin`. `fp_delta` and `fp_interval`: the same of FP.
         `p`: of the difference in five-shot accuracy at the end, signs flipped over seeds (the tasks of one trained model are
         not independent); None below six seeds, where it could not fall below 0.05. `seeds`: how many, anew for each sequence.
 
@@ -45,15 +44,18 @@ def compare(plain: Sequence[Result], other: Sequence[Result], *, margin: float =
         DataError: other seeds, tasks or rows in one arm than in the other.
     """
     plain, other = _matched(plain, other)
-    ip, gp = (_kept(plain, other, form) for form in ("in_context", "zero_shot"))
-    ap = _paired(plain, other, _learnt)
+    ip, gp = (_recovered(plain, other, form) for form in ("in_context", "zero_shot"))
+    ap, fp = (_paired(plain, other, scores) for scores in (learnt, kept))
     low = _interval(plain, ap, confidence=0.9)[0]
     return {
         "ip_recovered": ip["share"],
         "gp_recovered": gp["share"],
         "ap_delta": mean_of_means(ap),
+        "ap_interval": list(_interval(plain, ap)),
         "ap_delta_low": low,
         "ap_non_inferior": low > -margin,
+        "fp_delta": mean_of_means(fp),
+        "fp_interval": list(_interval(plain, fp)),
         "p": _p(plain, other) if len(plain) >= _FEWEST and "gain" in ip else None,
         "seeds": len(plain),
         "ip": ip,
@@ -61,11 +63,11 @@ def compare(plain: Sequence[Result], other: Sequence[Result], *, margin: float =
     }
 
 
-def _kept(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[str, Any]:
-    names = _counted(plain, form)
+def _recovered(plain: Sequence[Result], other: Sequence[Result], form: str) -> dict[str, Any]:
+    names = _names(plain, form)
     if not all(names):
         return {"share": None, "note": "M0 is at its floor on every task: nothing can be forgotten there"}
-    before, after = ([_probes(r, stage, form, own) for r, own in zip(plain, names, strict=True)] for stage in (0, -1))
+    before, after = ([probes(r, stage, form, own) for r, own in zip(plain, names, strict=True)] for stage in (0, -1))
     loss = [paired_differences(*each) for each in zip(before, after, strict=True)]  # positive where plain training lost
     gain = _ends(plain, other, form)
     interval = _interval(plain, loss)
@@ -94,25 +96,17 @@ def _interval(results: Sequence[Result], values: Rows, confidence: float = 0.95)
     return percentile_interval(draws, confidence)
 
 
+def _names(results: Sequence[Result], form: str) -> list[list[str]]:
+    """Of each result the probes that count."""
+    return [counted_probes(result, form) for result in results]
+
+
 def _ends(plain: Sequence[Result], other: Sequence[Result], form: str) -> Rows:
     """How much higher `other` ends, on the probes that count for `plain`."""
     return [
-        paired_differences(_probes(b, -1, form, own), _probes(a, -1, form, own))
-        for a, b, own in zip(plain, other, _counted(plain, form), strict=True)
+        paired_differences(probes(b, -1, form, own), probes(a, -1, form, own))
+        for a, b, own in zip(plain, other, _names(plain, form), strict=True)
     ]
-
-
-def _counted(results: Sequence[Result], form: str) -> list[list[str]]:
-    """Of each result the probes that count."""
-    return [counted(result["stages"][0], form) for result in results]
-
-
-def _probes(result: Result, stage: int, form: str, names: Sequence[str]) -> list[list[float]]:
-    return [result["stages"][stage]["probes"][name][form] for name in names]
-
-
-def _learnt(result: Result) -> list[list[float]]:
-    return [result["stages"][number]["matrix"][name] for number, name in enumerate(result["tasks"], start=1)]
 
 
 def _paired(plain: Sequence[Result], other: Sequence[Result], rows: Callable[[Result], list[list[float]]]) -> Rows:
@@ -124,19 +118,8 @@ def _matched(plain: Sequence[Result], other: Sequence[Result]) -> tuple[list[Res
     if not first or first.keys() != second.keys() or len(first) != len(plain) or len(second) != len(other):
         raise DataError(f"arms of unlike seeds cannot be compared: {sorted(first)} and {sorted(second)}")
     for each in first:
-        if _asked(first[each]) != _asked(second[each]):
+        if data(first[each]) != data(second[each]):
             raise DataError(f"seed {each[-1]}: the two arms stand on unlike data")
         if first[each].get("model_fingerprint") != second[each].get("model_fingerprint"):
             raise DataError(f"seed {each[-1]}: the two arms begin with unlike models")
     return [first[each] for each in sorted(first)], [second[each] for each in sorted(first)]
-
-
-def _asked(result: Result) -> dict[str, str]:
-    """Fingerprints of what is trained on and measured; general instructions that a method mixes in are part of the method."""
-    return {name: digest for name, digest in result["data"].items() if not name.endswith("/instructions")}
-
-
-def course(result: Result) -> tuple[str, str, int]:
-    """What two arms must share to be compared: benchmark, sequence and seed."""
-    cell = result["cell"]
-    return cell["benchmark"], cell["sequence"], cell["seed"]

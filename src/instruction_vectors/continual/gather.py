@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from instruction_vectors.continual.headline import headline, way
+from instruction_vectors.continual.headline import headline
+from instruction_vectors.continual.result import way
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 

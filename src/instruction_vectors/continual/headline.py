@@ -4,18 +4,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from instruction_vectors.continual.cell import arm
-from instruction_vectors.continual.compare import Result, compare, course
+from instruction_vectors.continual.compare import compare
+from instruction_vectors.continual.front import above_front
+from instruction_vectors.continual.result import Rate, Result, counted_probes, course, measured_on, rate, way
 from instruction_vectors.evaluation.statistics import holm
-
-Rate = tuple[float, int]
-"""Learning rate and epochs."""
 
 GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequential", "iv"))
 """Methods and guides that guidance is judged by, the recommended one first: the next where that has no finished cells."""
 
 PLAIN = ("sequential", "none")
 """What every other method and guide is an arm against."""
+
+FRONT = (PLAIN, ("sequential", "plain_kl"), ("averaging", "none"), ("frozen_bottom", "none"), ("osf", "none"))
+"""Ways that span the front guided training should lie above, at every rate they were run at: none of them keeps earlier rows."""
 
 NAMES: Mapping[tuple[str, str], str] = {
     ("sequential", "iv"): "iv",
@@ -47,7 +48,9 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
         which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each
         other arm found, by `arm_name` (an arm that was not run at that rate is taken at its own best one, which its name then
         tells), and for `lower_lr`, plain training at a lower learning rate; under `controls` at the top those of all sequences
-        together. What has no finished cells is left out; an arm is compared on the seeds that it and plain training share.
+        together. The other way round, `beside` is guided training against each other arm at each of its rates, and `front`,
+        where two or more arms of `FRONT` were run, how far it lies above all of them together (`above_front`). What has no
+        finished cells is left out; an arm is compared on the seeds that it and plain (or guided) training share.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -64,11 +67,12 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
             plain += base
             lower += below
             for method, guide in _guided_arms(cells):
-                if guided := against(base, _arm(cells, method, guide, best)):
+                guided = _arm(cells, method, guide, best)
+                if found := against(base, guided):
                     at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
                     others = _controls(base, cells, below)
                     del others[arm_name(method, guide)]
-                    out.setdefault(benchmark, {})[sequence] = guided | at | {"controls": others}
+                    out.setdefault(benchmark, {})[sequence] = found | at | {"controls": others} | _beside(guided, cells, best)
                     break
     return out | {"controls": _controls(plain, results, lower)}
 
@@ -79,6 +83,30 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
     for wanted in GUIDED:
         yield wanted
         yield from (each for each in found if each != wanted and tuple(name.split()[0] for name in each) == wanted)
+
+
+def _beside(guided: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[str, Any]:
+    """Guided training against every other arm at each of its rates, and above those that span the front.
+
+    Cells that were measured on other rows (more of them in a longer run, say) are none of its arms.
+    """
+    arms: dict[tuple[tuple[str, str], Rate], list[Result]] = defaultdict(list)
+    for result in cells:
+        if result not in guided and measured_on(result) == measured_on(guided[0]):
+            arms[way(result), rate(result)].append(result)
+    order = [PLAIN, *_arms(cells)]
+    found = sorted(arms, key=lambda each: (order.index(each[0]), -each[1][0], each[1][1]))
+    beside = {_at_rate(*each, best): against(arms[each], guided) for each in found}
+    spanning = {_at_rate(*each, best): arms[each] for each in found if each[0] in FRONT}
+    can_fall = bool(counted_probes(guided[0], "in_context"))
+    front = {"front": above_front(guided, spanning)} if len(spanning) > 1 and can_fall else {}
+    return {"beside": {name: values for name, values in beside.items() if values}} | front
+
+
+def _at_rate(way_of: tuple[str, str], at: Rate, usual: Rate) -> str:
+    """An arm's name, with the rate where that is not the usual one."""
+    lr, epochs = at
+    return arm_name(*way_of) + f", lr {lr:g}" * (lr != usual[0]) + f", {epochs} epochs" * (epochs != usual[1])
 
 
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:
@@ -113,16 +141,6 @@ def best_rate(cells: Iterable[Result], way_of: tuple[str, str] = PLAIN) -> Rate 
         if way(result) == way_of:
             scores[rate(result)].append(result["ap"]["mean"])
     return max(scores, key=lambda at: sum(scores[at]) / len(scores[at]), default=None)
-
-
-def way(result: Result) -> tuple[str, str]:
-    """Method and guide, each with the settings that are not as usual (`ewc strength=400`)."""
-    return arm(result["cell"])
-
-
-def rate(result: Result) -> Rate:
-    """Learning rate and epochs."""
-    return result["cell"]["stage"]["learning_rate"], result["cell"]["stage"]["epochs"]
 
 
 def _arm(cells: Iterable[Result], method: str, guide: str, at: Rate) -> list[Result]:

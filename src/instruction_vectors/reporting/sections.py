@@ -143,11 +143,8 @@ def _grid(results: Mapping[str, Any]) -> list[Block]:
         panels=[(d.inline(f"front-{i}"), "") for i, d in enumerate(drawings.values())],
     )
     arms = [table for measure in ("ap", "in_context") if (table := tables.arms(results, measure))]
-    found = [
-        table
-        for table in (tables.compared(results), *arms, tables.cells(results, _MOST_CELLS), tables.course(results, _MOST_CELLS))
-        if table
-    ]
+    cells = (tables.cells(results, _MOST_CELLS), tables.course(results, _MOST_CELLS))
+    found = [table for table in (tables.compared(results), tables.beside(results), *arms, *cells) if table]
     matrices = Block(
         "Every task at every stage",
         "Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its right "

@@ -2,6 +2,7 @@
 
 from .against import against
 from .arms import arms
+from .beside import beside
 from .cells import Cell, Table
 from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
@@ -16,6 +17,7 @@ __all__ = [
     "against",
     "arms",
     "as_text",
+    "beside",
     "cell_matrices",
     "cells",
     "compared",

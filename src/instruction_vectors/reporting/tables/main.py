@@ -8,6 +8,7 @@ from typing import Any
 
 from .against import against
 from .arms import arms
+from .beside import beside
 from .cells import Table
 from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
@@ -26,6 +27,7 @@ def main_tables(results: Mapping[str, Any]) -> list[Table]:
         repairs(results),
         conditions(results),
         compared(results),
+        beside(results),
         arms(results, "ap"),
         arms(results, "in_context"),
         cells(results),

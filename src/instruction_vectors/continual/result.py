@@ -1,0 +1,62 @@
+"""A finished cell's result, read: what it is a run of, and its scores row by row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from instruction_vectors.continual.cell import arm
+from instruction_vectors.continual.summary import counted
+
+Result = dict[str, Any]
+"""A cell's `result.json`."""
+Rate = tuple[float, int]
+"""Learning rate and epochs."""
+
+
+def course(result: Result) -> tuple[str, str, int]:
+    """What two arms must share to be compared: benchmark, sequence and seed."""
+    cell = result["cell"]
+    return cell["benchmark"], cell["sequence"], cell["seed"]
+
+
+def way(result: Result) -> tuple[str, str]:
+    """Method and guide, each with the settings that are not as usual (`ewc strength=400`)."""
+    return arm(result["cell"])
+
+
+def rate(result: Result) -> Rate:
+    """Learning rate and epochs."""
+    return result["cell"]["stage"]["learning_rate"], result["cell"]["stage"]["epochs"]
+
+
+def data(result: Result, *, trained: bool = True) -> dict[str, str]:
+    """Fingerprints of what is trained on and measured, or without `trained` of what is measured alone.
+
+    General instructions that a method mixes in are part of the method.
+    """
+    left_out = ("/instructions",) if trained else ("/instructions", "/train")
+    return {name: digest for name, digest in result["data"].items() if not name.endswith(left_out)}
+
+
+def measured_on(result: Result) -> tuple[dict[str, str], str | None]:
+    """What cells must share for their scores to be of the same rows and model; another seed may train on other rows."""
+    return data(result, trained=False), result.get("model_fingerprint")
+
+
+def counted_probes(result: Result, form: str) -> list[str]:
+    """The probes that count for a form (see `summary.counted`)."""
+    return counted(result["stages"][0], form)
+
+
+def probes(result: Result, stage: int, form: str, names: Sequence[str]) -> list[list[float]]:
+    """Scores of those probes' rows after a stage (0 is before training, -1 the end)."""
+    return [result["stages"][stage]["probes"][name][form] for name in names]
+
+
+def learnt(result: Result) -> list[list[float]]:
+    """Scores of each task's rows right after it was learnt: their mean is AP."""
+    return [result["stages"][number]["matrix"][name] for number, name in enumerate(result["tasks"], start=1)]
+
+
+def kept(result: Result) -> list[list[float]]:
+    """Scores of each task's rows at the end of the sequence: their mean is FP."""
+    return [result["stages"][-1]["matrix"][name] for name in result["tasks"]]
