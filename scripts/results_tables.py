@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from instruction_vectors.continual.gather import finished, gather
-from instruction_vectors.continual.headline import GUIDED, against, headline
-from instruction_vectors.continual.result import way
+from instruction_vectors.continual.headline import GUIDED, PLAIN, against, best_rate, headline
+from instruction_vectors.continual.result import probes, rate, way
+from instruction_vectors.evaluation.statistics import crossed_means, mean_of_means, paired_differences, percentile_interval
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
@@ -35,6 +36,7 @@ def main() -> None:
             evidence,
             {
                 "func": _folded(write_summary(func)),
+                "forms": _forms(finished(ROOT / "results" / "func")),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": _preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
@@ -61,7 +63,7 @@ def main() -> None:
 
 def _folded(summary: str) -> str:
     """A grid's summary, what stands cell by cell behind a line to open it."""
-    arms, cells = summary.split("### Cells")
+    arms, _, cells = summary.partition("### Cells")
     return f'{arms}<details markdown="1">\n<summary>Every cell, and its course</summary>\n\n### Cells{cells}\n</details>\n'
 
 
@@ -110,6 +112,30 @@ def _apart(found: dict[str, Any] | None) -> list[str]:
     low, high = found["ip"]["gain_interval"]
     parts = f"{found['ap_delta']:+.3f}", f"{found['ip']['gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
     return [part.replace("-", "\N{MINUS SIGN}") for part in parts]
+
+
+def _forms(cells: list[dict[str, Any]]) -> str:
+    """How plain and guided training change each form of the tasks never trained on, over seeds."""
+    arms: dict[tuple[str, tuple[str, str]], list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        if way(cell) in (PLAIN, GUIDED[0]) and rate(cell) == best_rate(cells):
+            arms[cell["cell"]["sequence"], way(cell)].append(cell)
+    names = ("IP, written after five examples", "GP, written without any", "instruction form, ranked", "knowledge form, ranked")
+    lines = [f"| sequence | training | seeds | {' | '.join(names)} |", "| :-- | :-- | --: |" + " --: |" * len(names)]
+    for (sequence, (method, _)), seeds in sorted(arms.items()):
+        changes = " | ".join(_change(seeds, form) for form in (*_FORMS, "knowledge"))
+        lines.append(f"| {sequence} | {'plain' if method == PLAIN[0] else method.replace('_', ' ')} | {len(seeds)} | {changes} |")
+    return "\n".join(lines) + "\n"
+
+
+def _change(seeds: list[dict[str, Any]], form: str) -> str:
+    """Before and after, and the interval of the difference over seeds, tasks and rows."""
+    names = [name for name, probe in seeds[0]["stages"][0]["probes"].items() if form in probe]
+    before, after = ([probes(cell, stage, form, names) for cell in seeds] for stage in (0, -1))
+    differences = [paired_differences(*each) for each in zip(after, before, strict=True)]
+    low, high = percentile_interval(crossed_means(differences))
+    told = f"{mean_of_means(before):.2f} → {mean_of_means(after):.2f} [{low:+.2f}, {high:+.2f}]"
+    return told.replace("-", "\N{MINUS SIGN}")
 
 
 _FORMS = ("in_context", "zero_shot", "instruction")

@@ -35,8 +35,8 @@ def headline(control="plain_kl"):
     kept = {"loss": 0.5, "loss_interval": [0.3, 0.7], "gain": 0.4, "gain_interval": [0.2, 0.6], "share": 0.8, "tasks": 6}
     found = {"ip": kept, "gp": {"share": None, "note": "at its floor"}, "ap_delta": -0.03, "ap_delta_low": -0.07, "seeds": 3}
     beside = found | {"ap_interval": [-0.07, 0.01], "fp_delta": 0.11, "fp_interval": [0.05, 0.17]}
-    front = {"gap": 0.1, "gap_interval": [-0.05, 0.3], "above": 0.92, "arms": {"sequential": 3, control: 2}}
-    guided = found | {"beside": {control: beside}, "front": front}
+    front = {"gap": 0.1, "gap_interval": [-0.05, 0.3], "arms": {"sequential": 3, control: 2}}
+    guided = found | {"beside": {control: beside}, "fronts": {"no_anchors": front}}
     return {"func": {"A": guided}, "controls": {control: found | {"seeds": 2}}}
 
 

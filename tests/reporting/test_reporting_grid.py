@@ -43,10 +43,13 @@ def test_guided_training_stands_beside_every_arm_and_above_the_front():
     assert table.columns == ["sequence", "guided training minus", "AP", "FP", "IP", "GP", "seeds"]
     assert [[f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows] == [
         ["func A", "plain kl", "−0.03 [−0.07, +0.01]", "+0.11 [+0.05, +0.17]", "+0.40 [+0.20, +0.60]", "–", "3"],
-        ["func A", "the front (92% above)", "–", "–", "+0.10 [−0.05, +0.30]", "–", "2 to 3"],
+        ["func A", "the front", "–", "–", "+0.10 [−0.05, +0.30]", "–", "2 to 3"],
     ]
     assert tables.beside({"grid": {"headline": {"controls": {}}}}) is None
-    assert tables.beside({"grid": {"headline": {"func": {"A": {"beside": 3, "front": {"gap": "wide"}}, "B": 4}}}}) is None
+    assert (
+        tables.beside({"grid": {"headline": {"func": {"A": {"beside": 3, "fronts": {"no_anchors": {"gap": "wide"}}}, "B": 4}}}})
+        is None
+    )
 
 
 def test_the_front_holds_what_no_other_beats_in_both():

@@ -6,87 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from instruction_vectors.continual.result import Result, counted_probes, learnt, measured_on, probes
+from instruction_vectors.continual.result import Result, counted_probes, course, learnt, probes, stands_on
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.statistics import bootstrap_means, mean_of_means, percentile_interval
+from instruction_vectors.evaluation.statistics import (
+    bootstrap_means,
+    mean_of_means,
+    paired_differences,
+    percentile_interval,
+)
 
-Points = np.ndarray
-"""AP and IP at the end, `[..., 2]`."""
-
-
-def above_front(arm: Sequence[Result], others: Mapping[str, Sequence[Result]], *, seed: int = 0) -> dict[str, Any]:
-    """The arm's five-shot accuracy (IP) at the end, minus that of the front of `others` at its AP.
-
-    The front at an AP is the best that the others, or a straight line between two of them, keep where they learn at least as
-    much: 0 where none does.
-
-    Args:
-        arm: cells' results of one sequence, any number of seeds.
-        others: the same for each arm that spans the front; seeds need not be the same.
-        seed: of the bootstrap. Tasks and rows are drawn together for all arms, seeds within each. The best of several arms is
-            as lucky in a draw as it is in the results, so the gap is rather too small than too large.
-
-    Returns:
-        `gap`: in IP, above 0 where the arm lies above the front; `gap_interval`, 95%; `above`: the share of draws in which it
-        does; `arms`: those that span the front, and of how many seeds.
-
-    Raises:
-        DataError: no other arm, or results that were not measured on the same tasks and rows.
-    """
-    if not arm or not others or not all(others.values()):
-        raise DataError("a front wants an arm and at least one other, each with a finished cell")
-    groups = [list(arm), *map(list, others.values())]
-    results = [result for group in groups for result in group]
-    if any(measured_on(result) != measured_on(results[0]) for result in results):
-        raise DataError("the arms of a front were not measured on the same tasks and rows, or begin with unlike models")
-    names = counted_probes(results[0], "in_context")
-    if not names:
-        raise DataError("the model before training is at its floor on every probe: nothing can be kept there")
-    scores = [[learnt(r) for r in results], [probes(r, -1, "in_context", names) for r in results]]
-    means = np.asarray([[mean_of_means(values) for values in measure] for measure in scores]).T  # [result, 2]
-    exact = np.stack([means[columns].mean(axis=0) for columns in _columns(groups)])
-    drawn = np.stack([_together(measure, seed=seed + number) for number, measure in enumerate(scores)], axis=-1)
-    generator = np.random.default_rng([seed, 1])
-    draws = np.stack([_redrawn(drawn[:, columns], generator) for columns in _columns(groups)], axis=1)
-    gaps = _gap(draws)
-    return {
-        "gap": float(_gap(exact[None])[0]),
-        "gap_interval": list(percentile_interval(gaps)),
-        "above": float((gaps > 0).mean()),
-        "arms": {name: len(cells) for name, cells in others.items()},
-    }
+_TIE = 1e-9
+"""Means that differ by less are equal but for the order in which they were summed."""
 
 
-def _columns(groups: Sequence[Sequence[Result]]) -> list[slice]:
-    """Where each group stands among all results."""
-    ends = np.cumsum([len(group) for group in groups])
-    return [slice(end - len(group), end) for end, group in zip(ends, groups, strict=True)]
-
-
-def _together(measure: Sequence[Sequence[Sequence[float]]], *, seed: int) -> np.ndarray:
-    """Draws of each result's mean, tasks and rows drawn once for all results: `[draw, result]`."""
-    rows = [list(zip(*task, strict=True)) for task in zip(*measure, strict=True)]
-    return bootstrap_means(rows, seed=seed, width=len(measure))
-
-
-def _redrawn(means: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Means over seeds redrawn, AP and IP of a seed staying together: `[draw, seed, 2]` to `[draw, 2]`."""
-    chosen = generator.integers(means.shape[1], size=means.shape[:2])
-    return np.asarray(np.take_along_axis(means, chosen[..., None], axis=1).mean(axis=1))
-
-
-def front(points: Points, at: np.ndarray) -> np.ndarray:
-    """The front's IP at an AP.
+def front(points: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The most that one of the arms, or a straight line between two, keeps where it learns at least as much.
 
     Args:
-        points: of the arms that span it, `[draw, arm, 2]`.
-        at: the AP, `[draw]`.
+        points: what each arm learns and keeps, AP and IP, `[draw, arm, 2]`.
+        at: the AP, `[draw]`; where no arm learns as much, that of the arm that learns most stands for it.
 
     Returns:
-        `[draw]`.
+        IP, `[draw]`.
     """
     ap, ip = points[..., 0], points[..., 1]
-    best = np.where(ap >= at[:, None], ip, 0.0).max(axis=1)
+    at = np.minimum(at, ap.max(axis=1)) - _TIE
+    best = np.where(ap >= at[:, None], ip, -np.inf).max(axis=1)
     for more, less in permutations(range(points.shape[1]), 2):
         between = (ap[:, less] < at) & (at < ap[:, more])
         weight = (at - ap[:, less]) / np.where(between, ap[:, more] - ap[:, less], 1.0)
@@ -94,6 +39,72 @@ def front(points: Points, at: np.ndarray) -> np.ndarray:
     return best
 
 
-def _gap(points: Points) -> np.ndarray:
-    """Of the first arm over the others, `[draw]`."""
-    return np.asarray(points[:, 0, 1] - front(points[:, 1:], points[:, 0, 0]))
+def above_front(arm: Sequence[Result], others: Mapping[str, Sequence[Result]], *, seed: int = 0) -> dict[str, Any]:
+    """The arm's five-shot accuracy (IP) at the end, minus that of the `front` of `others` at its AP.
+
+    Every other arm is placed by its differences to this one on the seeds, tasks and rows that both have, so that arms of
+    fewer seeds are not set beside other seeds.
+
+    Args:
+        arm: cells' results of one sequence, one a seed.
+        others: the same for each arm that spans the front, with at least one seed of `arm`'s.
+        seed: of the bootstrap; a draw's seeds, tasks and rows are the same for all arms.
+
+    Returns:
+        `gap`: in IP, above 0 where the arm lies above the front; `gap_interval`: 95%; `arms`: those that span the front, and
+        on how many seeds each is compared.
+
+    Raises:
+        DataError: no other arm, one that shares no seed, other tasks or rows at a seed, or a model at its floor on every probe.
+    """
+    seeds = {course(result): result for result in arm}
+    shared = {name: [r for r in cells if course(r) in seeds] for name, cells in others.items()}
+    if not others or not all(shared.values()):
+        raise DataError("a front wants at least one other arm, and of each a seed that both have")
+    pairs = [(seeds[course(other)], other) for cells in shared.values() for other in cells]
+    if any(stands_on(own) != stands_on(other) for own, other in pairs):
+        raise DataError("the arms of a front stand on unlike data or begin with unlike models")
+    names = counted_probes(arm[0], "in_context")
+    if not names:
+        raise DataError("the model before training is at its floor on every probe: nothing can be kept there")
+    measures = [
+        [paired_differences(scores(other), scores(own)) for own, other in pairs]
+        for scores in (learnt, lambda result: probes(result, -1, "in_context", names))
+    ]
+    exact = np.array([[mean_of_means(rows) for rows in measure] for measure in measures]).T[None]  # [1, pair, 2]
+    drawn = np.stack([_together(measure, seed=seed + number) for number, measure in enumerate(measures)], axis=-1)
+    counts = np.random.default_rng([seed, 1]).multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=len(drawn))
+    order = list(seeds)
+    columns = [[order.index(course(result)) for result in cells] for cells in shared.values()]
+    gaps = -_front_at_the_arm(drawn, counts, columns)
+    return {
+        "gap": float(-_front_at_the_arm(exact, np.ones((1, len(seeds))), columns)[0]),
+        "gap_interval": list(percentile_interval(gaps)),
+        "arms": {name: len(cells) for name, cells in shared.items()},
+    }
+
+
+def _front_at_the_arm(pairs: np.ndarray, counts: np.ndarray, columns: Sequence[Sequence[int]]) -> np.ndarray:
+    """The front of arms placed by their differences to one that so lies at (0, 0).
+
+    Args:
+        pairs: differences of AP and IP of every arm's every seed, `[draw, pair, 2]`, arm after arm.
+        counts: how often each seed was drawn, `[draw, seed]`.
+        columns: of each arm its seeds. Where none of them was drawn, all count alike.
+
+    Returns:
+        Difference of IP, `[draw]`.
+    """
+    ends = np.cumsum([len(own) for own in columns])
+    points = []
+    for end, own in zip(ends, columns, strict=True):
+        weights = counts[:, own].astype(float)
+        weights[weights.sum(axis=1) == 0] = 1.0
+        points.append((pairs[:, end - len(own) : end] * weights[..., None]).sum(axis=1) / weights.sum(axis=1)[:, None])
+    return front(np.stack(points, axis=1), np.zeros(len(pairs)))
+
+
+def _together(measure: Sequence[Sequence[Sequence[float]]], *, seed: int) -> np.ndarray:
+    """Draws of each pair's mean, tasks and rows drawn once for all: `[draw, pair]`."""
+    rows = [list(zip(*task, strict=True)) for task in zip(*measure, strict=True)]
+    return bootstrap_means(rows, seed=seed, width=len(measure))

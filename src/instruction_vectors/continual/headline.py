@@ -6,7 +6,7 @@ from typing import Any
 
 from instruction_vectors.continual.compare import compare
 from instruction_vectors.continual.front import above_front
-from instruction_vectors.continual.result import Rate, Result, counted_probes, course, measured_on, rate, way
+from instruction_vectors.continual.result import Rate, Result, counted_probes, course, rate, stands_on, way
 from instruction_vectors.evaluation.statistics import holm
 
 GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequential", "iv"))
@@ -15,8 +15,11 @@ GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequen
 PLAIN = ("sequential", "none")
 """What every other method and guide is an arm against."""
 
-FRONT = (PLAIN, ("sequential", "plain_kl"), ("averaging", "none"), ("frozen_bottom", "none"), ("osf", "none"))
-"""Ways that span the front guided training should lie above, at every rate they were run at: none of them keeps earlier rows."""
+ANCHORED = ("anchors", "steered_anchors", "zero_shot_anchors")
+KEEPING_ROWS = ("replay", "inscl")
+"""Methods that show rows of earlier tasks again."""
+WITHOUT_VECTORS = ("none", "plain_kl", "lwf", "anchors_kl")
+"""Guides without any vector."""
 
 NAMES: Mapping[tuple[str, str], str] = {
     ("sequential", "iv"): "iv",
@@ -48,9 +51,10 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
         which) at the same learning rate and epochs, the rate and epochs themselves, and under `controls` the same for each
         other arm found, by `arm_name` (an arm that was not run at that rate is taken at its own best one, which its name then
         tells), and for `lower_lr`, plain training at a lower learning rate; under `controls` at the top those of all sequences
-        together. The other way round, `beside` is guided training against each other arm at each of its rates, and `front`,
-        where two or more arms of `FRONT` were run, how far it lies above all of them together (`above_front`). What has no
-        finished cells is left out; an arm is compared on the seeds that it and plain (or guided) training share.
+        together. The other way round, `beside` is guided training against each other arm at each of its rates, and `fronts` how
+        far it lies above several together (`above_front`): those that use no vector, no anchors and no earlier rows, and the
+        same with anchors that use no vector, each where it has two arms or more. What has no finished cells is left out; an
+        arm is compared on the seeds that it and plain (or guided) training share, `beside` on those of the same rows.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -72,7 +76,8 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
                     at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
                     others = _controls(base, cells, below)
                     del others[arm_name(method, guide)]
-                    out.setdefault(benchmark, {})[sequence] = found | at | {"controls": others} | _beside(guided, cells, best)
+                    own = [each for each in guided if course(each) in map(course, base)]
+                    out.setdefault(benchmark, {})[sequence] = found | at | {"controls": others} | _beside(own, cells, best)
                     break
     return out | {"controls": _controls(plain, results, lower)}
 
@@ -86,21 +91,42 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 
 def _beside(guided: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[str, Any]:
-    """Guided training against every other arm at each of its rates, and above those that span the front.
+    """Guided training against every other arm at each of its rates, and above those that span a front.
 
-    Cells that were measured on other rows (more of them in a longer run, say) are none of its arms.
+    Cells of other rows (more of them in a longer run, say) are none of its arms.
     """
+    own = {course(result): result for result in guided}
     arms: dict[tuple[tuple[str, str], Rate], list[Result]] = defaultdict(list)
     for result in cells:
-        if result not in guided and measured_on(result) == measured_on(guided[0]):
-            arms[way(result), rate(result)].append(result)
+        arm = way(result), rate(result)
+        if arm != (way(guided[0]), best) and course(result) in own and stands_on(result) == stands_on(own[course(result)]):
+            arms[arm].append(result)
     order = [PLAIN, *_arms(cells)]
-    found = sorted(arms, key=lambda each: (order.index(each[0]), -each[1][0], each[1][1]))
-    beside = {_at_rate(*each, best): against(arms[each], guided) for each in found}
-    spanning = {_at_rate(*each, best): arms[each] for each in found if each[0] in FRONT}
-    can_fall = bool(counted_probes(guided[0], "in_context"))
-    front = {"front": above_front(guided, spanning)} if len(spanning) > 1 and can_fall else {}
-    return {"beside": {name: values for name, values in beside.items() if values}} | front
+    found = sorted(arms, key=lambda arm: (order.index(arm[0]), arm[1] != best, -arm[1][0], arm[1][1]))
+    return {
+        "beside": {_at_rate(*arm, best): against(arms[arm], guided) for arm in found},
+        "fronts": _fronts(guided, {arm: arms[arm] for arm in found}, best),
+    }
+
+
+def _fronts(
+    guided: Sequence[Result], arms: Mapping[tuple[tuple[str, str], Rate], Sequence[Result]], best: Rate
+) -> dict[str, dict[str, Any]]:
+    if not counted_probes(guided[0], "in_context"):
+        return {}
+    out: dict[str, dict[str, Any]] = {}
+    for name, anchored in (("no_anchors", False), ("anchors_without_vectors", True)):
+        spanning = {_at_rate(*arm, best): cells for arm, cells in arms.items() if _spans(*arm[0], anchored=anchored)}
+        if len(spanning) > 1 and spanning.keys() not in [found["arms"].keys() for found in out.values()]:
+            out[name] = above_front(guided, spanning)
+    return out
+
+
+def _spans(method: str, guide: str, *, anchored: bool) -> bool:
+    """Whether a way, whatever its settings, is one that guided training should lie above."""
+    first = method.split()[0]
+    left_out = KEEPING_ROWS if anchored else (*KEEPING_ROWS, *ANCHORED)
+    return first not in left_out and guide.split()[0] in WITHOUT_VECTORS
 
 
 def _at_rate(way_of: tuple[str, str], at: Rate, usual: Rate) -> str:

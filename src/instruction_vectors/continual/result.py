@@ -28,18 +28,14 @@ def rate(result: Result) -> Rate:
     return result["cell"]["stage"]["learning_rate"], result["cell"]["stage"]["epochs"]
 
 
-def data(result: Result, *, trained: bool = True) -> dict[str, str]:
-    """Fingerprints of what is trained on and measured, or without `trained` of what is measured alone.
-
-    General instructions that a method mixes in are part of the method.
-    """
-    left_out = ("/instructions",) if trained else ("/instructions", "/train")
-    return {name: digest for name, digest in result["data"].items() if not name.endswith(left_out)}
+def data(result: Result) -> dict[str, str]:
+    """Fingerprints of what is trained on and measured; general instructions that a method mixes in are part of the method."""
+    return {name: digest for name, digest in result["data"].items() if not name.endswith("/instructions")}
 
 
-def measured_on(result: Result) -> tuple[dict[str, str], str | None]:
-    """What cells must share for their scores to be of the same rows and model; another seed may train on other rows."""
-    return data(result, trained=False), result.get("model_fingerprint")
+def stands_on(result: Result) -> tuple[dict[str, str], str | None]:
+    """What two arms must share at a seed: `data`, and the model that they begin with."""
+    return data(result), result.get("model_fingerprint")
 
 
 def counted_probes(result: Result, form: str) -> list[str]:

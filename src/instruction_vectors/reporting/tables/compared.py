@@ -39,23 +39,23 @@ def compared(results: Mapping[str, Any]) -> Table | None:
     return Table("Against plain training", columns, rows, _REMARK, sortable=True) if rows else None
 
 
+def guided_sequences(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Of each sequence with guided training its name and what the headline says of it."""
+    found = {name: mapping(raw) for name, raw in mapping(mapping(results.get("grid")).get("headline")).items()}
+    orders = [(benchmark, order) for benchmark, sequences in found.items() if benchmark != "controls" for order in sequences]
+    called = order_names({"benchmark": benchmark, "sequence": order} for benchmark, order in orders)
+    return [(called[benchmark, order], mapping(found[benchmark][order])) for benchmark, order in orders]
+
+
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    found = mapping(mapping(results.get("grid")).get("headline"))
-    orders = [(benchmark, sequence) for benchmark, sequences in found.items() for sequence in mapping(sequences)]
-    called = order_names({"benchmark": benchmark, "sequence": sequence} for benchmark, sequence in orders)
-    several = [
-        (called[benchmark, sequence], mapping(values))
-        for benchmark, sequences in found.items()
-        if benchmark != "controls"
-        for sequence, values in mapping(sequences).items()
-    ]
+    several = guided_sequences(results)
     for order, values in several:
         way = " + ".join(str(values[part]).replace("_", " ") for part in ("method", "guide") if part in values)
         yield order, f"guided: {way}" if way else "guided", values
         for name, control in mapping(values.get("controls")).items():
             yield order, name.replace("_", " "), mapping(control)
     if len(several) != 1 or not several[0][1].get("controls"):
-        for name, values in mapping(found.get("controls")).items():
+        for name, values in mapping(mapping(mapping(results.get("grid")).get("headline")).get("controls")).items():
             yield "\N{EN DASH}", name.replace("_", " "), mapping(values)
 
 
