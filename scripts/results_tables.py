@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,7 +10,13 @@ from typing import Any
 from instruction_vectors.continual.gather import finished, gather
 from instruction_vectors.continual.headline import GUIDED, PLAIN, against, best_rate, headline
 from instruction_vectors.continual.result import probes, rate, way
-from instruction_vectors.evaluation.statistics import crossed_means, mean_of_means, paired_differences, percentile_interval
+from instruction_vectors.evaluation.statistics import (
+    bootstrap_interval,
+    crossed_means,
+    mean_of_means,
+    paired_differences,
+    percentile_interval,
+)
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
@@ -37,6 +43,7 @@ def main() -> None:
             {
                 "func": _folded(write_summary(func)),
                 "forms": _forms(finished(ROOT / "results" / "func")),
+                "covered": _covered(sorted((ROOT / "results" / "analysis").glob("*-?-s?.json"))),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": _preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
@@ -136,6 +143,64 @@ def _change(seeds: list[dict[str, Any]], form: str) -> str:
     low, high = percentile_interval(crossed_means(differences))
     told = f"{mean_of_means(before):.2f} → {mean_of_means(after):.2f} [{low:+.2f}, {high:+.2f}]"
     return told.replace("-", "\N{MINUS SIGN}")
+
+
+def _covered(paths: list[Path]) -> str:
+    """Few-shot answers of plainly trained models, with the vector of the model before training put in, and with controls.
+
+    Of the tasks whose few-shot answers fell at a seed; a diagnosis holds their means, so intervals are over tasks and seeds.
+    """
+    sequences: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    seeds: Counter[str] = Counter()
+    for path in paths:
+        benchmark, sequence, _ = path.stem.split("-")
+        sequence = sequence if benchmark == "func" else f"{sequence}, {benchmark.title()}"
+        seeds[sequence] += 1
+        for name, task in read_json(path)["tasks"].items():
+            if task["written_rungs"]:
+                sequences[sequence][name].append(_few_shot(task))
+    lines = [
+        f"| five-shot answers, written out | {' | '.join(sequences)} |",
+        "| :-- |" + " --: |" * len(sequences),
+        f"| tasks that fell | {' | '.join(str(len(tasks)) for tasks in sequences.values())} |",
+        f"| seeds | {' | '.join(str(seeds[sequence]) for sequence in sequences)} |",
+    ]
+    for key, label in _CONDITIONS_OF_THE_FALLEN.items():
+        by_task = [[[values[key] for values in own] for own in tasks.values()] for tasks in sequences.values()]
+        digits = 4 if "effect" in label else 2
+        shown = [(mean_of_means(each), *bootstrap_interval(each)) for each in by_task]
+        cells = [
+            f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}") for mean, low, high in shown
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+_CONDITIONS_OF_THE_FALLEN = {
+    "before": "before training",
+    "before, steered": "before training, with θ",
+    "after": "after plain training",
+    "few-shot+iv(base)": "after, with the θ of before",
+    "few-shot+iv(other task)": "after, with another task's",
+    "few-shot+iv(mean of all tasks)": "after, with the mean of all tasks'",
+    "few-shot+iv(random)": "after, with a random one",
+    "few-shot+iv(shuffled heads)": "after, with θ at shuffled heads",
+    "few-shot, 0.5 of the fine-tune": "half of the fine-tune",
+    "effect_before": "causal effect of the ten heads, before",
+    "effect_after": "causal effect of the ten heads, after",
+    "cosine": "cosine of θ before and after",
+}
+
+
+def _few_shot(task: dict[str, Any]) -> dict[str, float]:
+    """Accuracy of answers written out after examples, with each repair and control, and what changed inside."""
+    found = {when: task["changes"]["in_context"][was]["value"] for when, was in (("before", "base"), ("after", "tuned"))}
+    for rung in task["written_rungs"]:
+        found[rung["name"]] = rung["accuracy"]["value"]
+        found |= {name: rung["accuracy"]["value"] - over["value"] for name, over in rung["over"].items()}
+        if rung["of_base"]:
+            found["before, steered"] = rung["accuracy"]["value"] / rung["of_base"]
+    return found | task["trace"]
 
 
 _FORMS = ("in_context", "zero_shot", "instruction")
