@@ -21,7 +21,7 @@ from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.reporting import figure_svg, write_summary
 
 ROOT = Path(__file__).parents[1]
-_DASH = "\N{EN DASH}"
+_DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def main() -> None:
@@ -36,6 +36,7 @@ def main() -> None:
     chats = _chats(read_json(ROOT / "results" / "analysis" / "chats.json"))
     steering = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
+    fallen = sorted((ROOT / "results" / "analysis").glob("*-?-s?.json"))
     wanted = {
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
         ROOT / "docs" / "evidence.md": _replaced(
@@ -43,7 +44,7 @@ def main() -> None:
             {
                 "func": _folded(write_summary(func)),
                 "forms": _forms(finished(ROOT / "results" / "func")),
-                "covered": _covered(sorted((ROOT / "results" / "analysis").glob("*-?-s?.json"))),
+                "covered": _covered(fallen),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": _preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
@@ -56,6 +57,7 @@ def main() -> None:
         ),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
         ROOT / "docs" / "images" / "front-func.svg": figure_svg(func, "front"),
+        ROOT / "docs" / "images" / "covered.svg": figure_svg(_as_diagnosis(fallen), "repairs"),
         ROOT / "results" / "headline.json": json.dumps(headlines, indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
         ROOT / "docs" / "images" / "steering.svg": figure_svg(results, "steering"),
@@ -87,7 +89,7 @@ def _chats(measured: dict[str, Any]) -> str:
     for name, now, loss in rows:
         cells = [f"{now[key]:.2f}" for key in ("instruction", "instruction_logprob", "knowledge", "knowledge_logprob")]
         last = _DASH if loss is None else f"{loss:.2f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {now['kl']:.3f} | {last} |".replace("-", "\N{MINUS SIGN}"))
+        lines.append(f"| {name} | {' | '.join(cells)} | {now['kl']:.3f} | {last} |".replace("-", _MINUS))
     return "\n".join(lines) + "\n"
 
 
@@ -118,7 +120,7 @@ def _apart(found: dict[str, Any] | None) -> list[str]:
         return [_DASH, _DASH]
     low, high = found["ip"]["gain_interval"]
     parts = f"{found['ap_delta']:+.3f}", f"{found['ip']['gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
-    return [part.replace("-", "\N{MINUS SIGN}") for part in parts]
+    return [part.replace("-", _MINUS) for part in parts]
 
 
 def _forms(cells: list[dict[str, Any]]) -> str:
@@ -142,15 +144,16 @@ def _change(seeds: list[dict[str, Any]], form: str) -> str:
     differences = [paired_differences(*each) for each in zip(after, before, strict=True)]
     low, high = percentile_interval(crossed_means(differences))
     told = f"{mean_of_means(before):.2f} → {mean_of_means(after):.2f} [{low:+.2f}, {high:+.2f}]"
-    return told.replace("-", "\N{MINUS SIGN}")
+    return told.replace("-", _MINUS)
 
 
-def _covered(paths: list[Path]) -> str:
-    """Few-shot answers of plainly trained models, with the vector of the model before training put in, and with controls.
+Fallen = dict[str, dict[str, list[list[float]]]]
+"""By sequence and measure: tasks of seeds."""
 
-    Of the tasks whose few-shot answers fell at a seed; a diagnosis holds their means, so intervals are over tasks and seeds.
-    """
-    sequences: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+
+def _fallen(paths: list[Path]) -> tuple[Fallen, dict[str, int]]:
+    """Five-shot answers of plainly trained models with repairs and controls, of the tasks that fell; and how many seeds."""
+    tasks: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
     seeds: Counter[str] = Counter()
     for path in paths:
         benchmark, sequence, _ = path.stem.split("-")
@@ -158,24 +161,58 @@ def _covered(paths: list[Path]) -> str:
         seeds[sequence] += 1
         for name, task in read_json(path)["tasks"].items():
             if task["written_rungs"]:
-                sequences[sequence][name].append(_few_shot(task))
+                tasks[sequence][name].append(_few_shot(task))
+    found = {
+        sequence: {key: [[values[key] for values in own] for own in by_task.values()] for key in _CONDITIONS_OF_THE_FALLEN}
+        for sequence, by_task in tasks.items()
+    }
+    return found, seeds
+
+
+def _covered(paths: list[Path]) -> str:
+    """A row a condition, a column a sequence; a diagnosis holds means of tasks, so intervals are over tasks and seeds."""
+    fallen, seeds = _fallen(paths)
     lines = [
-        f"| five-shot answers, written out | {' | '.join(sequences)} |",
-        "| :-- |" + " --: |" * len(sequences),
-        f"| tasks that fell | {' | '.join(str(len(tasks)) for tasks in sequences.values())} |",
-        f"| seeds | {' | '.join(str(seeds[sequence]) for sequence in sequences)} |",
+        f"| five-shot answers, written out | {' | '.join(fallen)} |",
+        "| :-- |" + " --: |" * len(fallen),
+        f"| tasks that fell | {' | '.join(str(len(found['before'])) for found in fallen.values())} |",
+        f"| seeds | {' | '.join(str(seeds[sequence]) for sequence in fallen)} |",
     ]
     for key, label in _CONDITIONS_OF_THE_FALLEN.items():
-        by_task = [[[values[key] for values in own] for own in tasks.values()] for tasks in sequences.values()]
         digits = 4 if "effect" in label else 2
-        shown = [(mean_of_means(each), *bootstrap_interval(each)) for each in by_task]
-        cells = [
-            f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}") for mean, low, high in shown
-        ]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+        means = [(mean_of_means(found[key]), *bootstrap_interval(found[key])) for found in fallen.values()]
+        told = " | ".join(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for mean, low, high in means)
+        lines.append(f"| {label} | {told.replace('-', _MINUS)} |")
     return "\n".join(lines) + "\n"
 
 
+def _as_diagnosis(paths: list[Path]) -> dict[str, Any]:
+    """The same means in the shape of a diagnosis, a sequence in the place of a task, for its figure."""
+
+    def estimate(values: list[list[float]]) -> dict[str, Any]:
+        return {"value": mean_of_means(values), "interval": list(bootstrap_interval(values))}
+
+    fallen, seeds = _fallen(paths)
+    tasks = {}
+    for sequence, found in fallen.items():
+        means = {key: estimate(values) for key, values in found.items()}
+        vector = means[_REPAIR]["value"]
+        over = {key: {"value": vector - means[key]["value"]} for key in _CONDITIONS_OF_THE_FALLEN if key in _CONTROLS}
+        rungs = [{"name": _REPAIR, "accuracy": means[_REPAIR], "over": over}]
+        rungs += [{"name": key, "accuracy": means[key]} for key in found if key.endswith("of the fine-tune")]
+        changes = {"in_context": {"base": means["before"], "tuned": means["after"]}}
+        name = f"{sequence} ({seeds[sequence]} seed{'s' * (seeds[sequence] > 1)})"
+        tasks[name] = {"changes": changes, "written_rungs": rungs}
+    return {"diagnosis": {"tasks": tasks}}
+
+
+_REPAIR = "few-shot+iv(base)"
+_CONTROLS = (
+    "few-shot+iv(other task)",
+    "few-shot+iv(mean of all tasks)",
+    "few-shot+iv(random)",
+    "few-shot+iv(shuffled heads)",
+)
 _CONDITIONS_OF_THE_FALLEN = {
     "before": "before training",
     "before, steered": "before training, with θ",
@@ -198,7 +235,7 @@ def _few_shot(task: dict[str, Any]) -> dict[str, float]:
     for rung in task["written_rungs"]:
         found[rung["name"]] = rung["accuracy"]["value"]
         found |= {name: rung["accuracy"]["value"] - over["value"] for name, over in rung["over"].items()}
-        if rung["of_base"]:
+        if rung["name"] == _REPAIR:
             found["before, steered"] = rung["accuracy"]["value"] / rung["of_base"]
     return found | task["trace"]
 

@@ -1,6 +1,7 @@
 """The report's section on a diagnosis: what it shows, and that hostile names stay text."""
 
-from instruction_vectors.reporting import tables
+from instruction_vectors.reporting import figure_svg, figures, tables
+from instruction_vectors.reporting.palette import LIVE
 from instruction_vectors.reporting.report import render_html
 
 NAME = '"><svg onload=alert(2)>'
@@ -63,3 +64,43 @@ def test_a_run_without_a_diagnosis_does_not_miss_it():
 
 def test_without_a_diagnosis_there_are_no_tables():
     assert [make({}) for make in (tables.verdicts, tables.repairs, tables.conditions)] == [None] * 3
+
+
+def fallen(repair=0.7, **task):
+    """A diagnosis of one task whose few-shot answers fell, with the base's vector tried on it."""
+    rungs = [
+        {"name": "few-shot+iv(base)", "accuracy": estimate(repair), "over": {"few-shot+iv(random)": estimate(0.45)}},
+        {"name": "few-shot, 0.5 of the fine-tune", "accuracy": estimate(0.75), "over": {}},
+    ]
+    usual = {"changes": {"in_context": change(0.8, 0.2)}, "written_rungs": rungs}
+    return {"diagnosis": {"tasks": {"plural": usual | task}}}
+
+
+def test_the_figure_of_repairs_shows_what_the_vector_and_its_controls_bring_back():
+    drawing = figures.repairs(fallen(), LIVE, 912.0)
+    for mark in (
+        "before: 0.80 [0.70, 0.90]",
+        "after: 0.20 [0.10, 0.30]",
+        "with the base&#39;s vector: 0.70 [0.60, 0.80]",
+    ):
+        assert f"plural, five-shot, {mark}" in drawing.body
+    assert "plural, five-shot, few-shot+iv(random): 0.25" in drawing.body  # 0.7 less the 0.45 by which it is beaten
+    assert "plural, five-shot, few-shot, 0.5 of the fine-tune: 0.75 [0.65, 0.85]" in drawing.body
+    assert "0.80 \N{RIGHTWARDS ARROW} 0.20 \N{RIGHTWARDS ARROW} 0.70" in drawing.body
+    assert "What brings it back" in render_html(fallen())
+    assert "not run yet" not in figure_svg(fallen(), "repairs")
+
+
+def test_the_instruction_form_has_a_lane_of_its_own():
+    rungs = [{"name": "x+c+iv(base)", "accuracy": estimate(0.6), "over": {}}]
+    both = {"in_context": change(0.8, 0.2), "instruction": change(0.9, 0.3)}
+    body = figures.repairs(fallen(changes=both, rungs=rungs), LIVE, 912.0).body
+    assert "plural, instruction, with the base&#39;s vector: 0.60 [0.50, 0.70]" in body
+    assert "plural, five-shot, with the base&#39;s vector: 0.70 [0.60, 0.80]" in body
+
+
+def test_nothing_fell_or_nothing_was_tried_no_figure():
+    for results in ({}, RESULTS, fallen(written_rungs=[]), fallen(changes={}), fallen(written_rungs=[{"name": 3}, 4])):
+        assert figures.repairs(results, LIVE, 912.0) is None
+        assert "What brings it back" not in render_html(results)
+    assert "not run yet" in figure_svg({}, "repairs")

@@ -39,7 +39,7 @@ def test_marks_lie_inside_the_picture(make_results):
 
 
 def test_an_unknown_figure_is_refused(make_results):
-    with pytest.raises(ValueError, match="choose forgetting, steering, effects, front or cost"):
+    with pytest.raises(ValueError, match="choose forgetting, steering, effects, front, repairs or cost"):
         figure_svg(make_results(), "pie")
 
 

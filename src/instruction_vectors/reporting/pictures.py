@@ -12,7 +12,7 @@ from .palette import LIGHT
 from .svg import Drawing, grid, text
 from .values import printable
 
-FigureName = Literal["forgetting", "steering", "effects", "front", "cost"]
+FigureName = Literal["forgetting", "steering", "effects", "front", "repairs", "cost"]
 _WIDTH = 912.0
 
 
@@ -44,12 +44,15 @@ def figure_svg(results: Mapping[str, Any], name: str) -> str:
         fronts = figures.fronts(results, LIGHT)
         drawing = grid([[each] for each in fronts.values()], "Fronts") if fronts else None
         heading, found = "Learnt (AP) and kept (IP)", []
+    elif name == "repairs":
+        drawing = figures.repairs(results, LIGHT, _WIDTH)
+        heading, found = "What brings back what a fine-tune took", []
     elif name == "cost":
         panels = figures.costs(results, LIGHT)
         drawing = grid([list(panels.values())], "Costs") if panels else None
         heading, found = "What exact effects of all heads cost", []
     else:
-        raise ValueError(f"no figure {name!r}: choose forgetting, steering, effects, front or cost")
+        raise ValueError(f"no figure {name!r}: choose forgetting, steering, effects, front, repairs or cost")
     if drawing is None:
         note = Markup(text(0, 20, "not run yet", size=14, fill=LIGHT["muted"]))
         drawing = Drawing(note, _WIDTH, 30, heading, "not run yet")

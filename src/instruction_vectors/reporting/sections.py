@@ -105,8 +105,24 @@ _HYPOTHESIS = (
 
 def _diagnosis(results: Mapping[str, Any]) -> list[Block]:
     found = [tables.verdicts(results), worse.changes(results), tables.repairs(results), tables.conditions(results)]
-    kinds = [Block(tables=[table for table in found if table]), _stages(results), *_plane(results, "diagnosis")]
+    kinds = [
+        _repairs(results),
+        Block(tables=[table for table in found if table]),
+        _stages(results),
+        *_plane(results, "diagnosis"),
+    ]
     return [*kinds, _inside(results)]
+
+
+def _repairs(results: Mapping[str, Any]) -> Block:
+    return _lanes_block(
+        "What brings it back",
+        "From the ring to the orange dot is what the fine-tune took. A green square near the ring, with the crosses left behind, "
+        "is an ability that is covered and not gone; a square that stays with the dot does not tell whether it is gone.",
+        {w: figures.repairs(results, LIVE, w) for w in (_WIDE, _NARROW)},
+        [],
+        "repairs",
+    )
 
 
 def _inside(results: Mapping[str, Any]) -> Block:

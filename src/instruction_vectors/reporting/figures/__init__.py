@@ -23,8 +23,9 @@ from .effects import heat_map, ranking
 from .lanes import Lane, Mark, lanes
 from .lines import Line, domain_of, panel
 from .planes import forms, fronts
+from .repairs import repairs
 
-__all__ = ["costs", "curves", "forms", "fronts", "heat_map", "knowing_and_doing", "per_task", "ranking", "steering"]
+__all__ = ["costs", "curves", "forms", "fronts", "heat_map", "knowing_and_doing", "per_task", "ranking", "repairs", "steering"]
 
 _MOST_LANES = 40
 _PANELS = {

@@ -1,0 +1,55 @@
+"""What brings a fallen ability back: with the base's vector, with control vectors, with less of the fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..contents import tasks_of
+from ..palette import Paint
+from ..svg import Drawing
+from ..values import Estimate, estimate_of, mapping, sequence, show
+from .lanes import Lane, Mark, lanes
+
+_KEY = (
+    ("before", "ring", "base"),
+    ("after", "dot", "sequential"),
+    ("after, with the base's vector", "square", "vector"),
+    ("with a control vector", "cross", "muted"),
+    ("with part of the fine-tune", "tick", "other"),
+)
+_REPAIR = "+iv(base)"
+_PART = "of the fine-tune"
+_MOST_LANES = 40
+_FORMS = (("in_context", "written_rungs", "five-shot"), ("instruction", "rungs", "instruction"))
+
+
+def repairs(results: Mapping[str, Any], paint: Paint, width: float) -> Drawing | None:
+    """A lane a task and form that fell and was tried with the base's vector."""
+    tasks = tasks_of(mapping(results.get("diagnosis")), "tasks")
+    rows = [lane for name, task in tasks.items() for lane in _lanes(name, task)][:_MOST_LANES]
+    return lanes("What brings it back", _KEY, rows, paint, width=width, axis="accuracy", track_height=13) if rows else None
+
+
+def _lanes(name: str, task: Mapping[str, Any]) -> Iterator[Lane]:
+    for form, rungs, called in _FORMS:
+        change = mapping(mapping(task.get("changes")).get(form))
+        before, after = (estimate_of(change.get(when)) for when in ("base", "tuned"))
+        tried = {str(rung.get("name")): rung for rung in map(mapping, sequence(task.get(rungs)))}
+        repair = next((rung for key, rung in tried.items() if key.endswith(_REPAIR)), {})
+        with_vector = estimate_of(repair.get("accuracy"))
+        if before and after and with_vector:
+            controls = [
+                Mark(str(key), Estimate(with_vector.value - over.value), "cross", "muted")
+                for key, raw in mapping(repair.get("over")).items()
+                if (over := estimate_of(raw))
+            ]
+            parts = [
+                Mark(key, accuracy, "tick", "other")
+                for key, rung in tried.items()
+                if key.endswith(_PART) and (accuracy := estimate_of(rung.get("accuracy")))
+            ]
+            fell = [Mark("before", before, "ring", "base"), Mark("after", after, "dot", "sequential")]
+            tracks = [fell, [Mark("with the base's vector", with_vector, "square", "vector")], controls, parts]
+            course = " \N{RIGHTWARDS ARROW} ".join(show(each.value) for each in (before, after, with_vector))
+            yield Lane(f"{name}, {called}", [t for t in tracks if t], [4.0 * (t is fell) for t in tracks if t], course)
