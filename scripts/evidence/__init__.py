@@ -1,0 +1,1 @@
+"""The tables of the page Evidence that reports do not have, each from files under results/."""

@@ -1,0 +1,41 @@
+"""The preset, one factor at a time."""
+
+from collections import defaultdict
+from statistics import fmean
+from typing import Any
+
+from evidence.signs import DASH, MINUS
+from instruction_vectors.continual.headline import GUIDED, against
+from instruction_vectors.continual.result import way
+
+_FORMS = ("in_context", "zero_shot", "instruction")
+
+
+def preset(cells: list[dict[str, Any]]) -> str:
+    """One factor changed at a time: where each ends, and how far that is from the usual settings on the same seeds and rows."""
+    ways: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        ways[way(cell)].append(cell)
+    usual = ways.pop(GUIDED[0])
+    lines = [
+        "| method | guide | seeds | AP | FP | IP | GP | instruction | AP, difference | IP, difference |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        f"| {' | '.join((*GUIDED[0], *_ends(usual), DASH, DASH))} |",
+    ]
+    for (method, guide), others in sorted(ways.items()):
+        lines.append(f"| {' | '.join((method, guide, *_ends(others), *_apart(against(usual, others))))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ends(cells: list[dict[str, Any]]) -> list[str]:
+    """How many seeds, and the means over them of what the table shows."""
+    ends = [[cell["ap"]["mean"], cell["fp"]["mean"], *(cell["forms"][form][-1]["mean"] for form in _FORMS)] for cell in cells]
+    return [str(len(cells)), *(f"{fmean(column):.3f}" for column in zip(*ends, strict=True))]
+
+
+def _apart(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return [DASH, DASH]
+    low, high = found["ip"]["gain_interval"]
+    parts = f"{found['ap_delta']:+.3f}", f"{found['ip']['gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return [part.replace("-", MINUS) for part in parts]

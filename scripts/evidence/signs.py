@@ -1,0 +1,3 @@
+"""Signs of typeset tables."""
+
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
