@@ -6,6 +6,7 @@ from scipy.stats import norm
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.statistics import (
+    _means_of,
     bootstrap_interval,
     bootstrap_means,
     crossed_means,
@@ -65,6 +66,11 @@ def test_columns_of_a_row_stay_together():
     draws = bootstrap_means(rows, width=2, resamples=300)
     assert draws.shape == (300, 2)
     np.testing.assert_allclose(draws[:, 1] - draws[:, 0], 1)
+
+
+def test_drawn_tuples_are_averaged_by_how_often_each_was_drawn():
+    rows, drawn = GENERATOR.normal(size=(30, 3)), GENERATOR.integers(30, size=(40, 30))
+    np.testing.assert_allclose(_means_of(rows, drawn), rows[drawn].mean(axis=1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("bad", [[], [[]], [[1.0], []], [1.0, [2.0]], [[[[1.0]]]]])

@@ -46,12 +46,13 @@ def compare(plain: Sequence[Result], other: Sequence[Result], *, margin: float =
     plain, other = _matched(plain, other)
     ip, gp = (_recovered(plain, other, form) for form in ("in_context", "zero_shot"))
     ap, fp = (_paired(plain, other, scores) for scores in (learnt, kept))
-    low = _interval(plain, ap, confidence=0.9)[0]
+    ap_draws = _draws(plain, ap)
+    low = percentile_interval(ap_draws, 0.9)[0]
     return {
         "ip_recovered": ip["share"],
         "gp_recovered": gp["share"],
         "ap_delta": mean_of_means(ap),
-        "ap_interval": list(_interval(plain, ap)),
+        "ap_interval": list(percentile_interval(ap_draws)),
         "ap_delta_low": low,
         "ap_non_inferior": low > -margin,
         "fp_delta": mean_of_means(fp),
@@ -88,12 +89,16 @@ def _p(plain: Sequence[Result], other: Sequence[Result]) -> float:
     return sign_flip_test([mean_of_means(seed) for seed in seeds])
 
 
-def _interval(results: Sequence[Result], values: Rows, confidence: float = 0.95) -> Interval:
+def _interval(results: Sequence[Result], values: Rows) -> Interval:
+    return percentile_interval(_draws(results, values))
+
+
+def _draws(results: Sequence[Result], values: Rows) -> np.ndarray:
     """Of the mean over all results; the seeds of a sequence share their tasks and rows, sequences are as given."""
     sequences = sorted({course(result)[:2] for result in results})
     parts = [[v for r, v in zip(results, values, strict=True) if course(r)[:2] == each] for each in sequences]
-    draws = np.sum([len(part) * crossed_means(part, seed=number) for number, part in enumerate(parts)], axis=0) / len(values)
-    return percentile_interval(draws, confidence)
+    drawn = [len(part) * crossed_means(part, seed=number) for number, part in enumerate(parts)]
+    return np.asarray(np.sum(drawn, axis=0) / len(values))
 
 
 def _names(results: Sequence[Result], form: str) -> list[list[str]]:

@@ -113,7 +113,7 @@ def _resampled(groups: Sequence[Any], depth: int, count: int, generator: np.rand
         rows = np.asarray(groups, dtype=float)
         block = max(1, 2_000_000 // rows.size)  # bounds memory
         parts = [
-            rows[generator.integers(len(rows), size=(min(block, count - start), len(rows)))].mean(axis=1)
+            _means_of(rows, generator.integers(len(rows), size=(min(block, count - start), len(rows))))
             for start in range(0, count, block)
         ]
         return np.concatenate(parts) if parts else np.empty((0, *rows.shape[1:]))
@@ -127,6 +127,22 @@ def _resampled(groups: Sequence[Any], depth: int, count: int, generator: np.rand
     assert means is not None
     average: np.ndarray = means.mean(axis=1)
     return average
+
+
+def _means_of(rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Mean of the drawn rows, `[draw, ...]`: of tuples by how often each was drawn, which copies none of them.
+
+    Added up row by row, so that the last digit is the same on every processor (that of a matrix product need not be).
+    """
+    if rows.ndim == 1:
+        return np.asarray(rows[drawn].mean(axis=1))
+    draws, count = drawn.shape
+    places = drawn + count * np.arange(draws)[:, None]
+    times = np.bincount(places.ravel(), minlength=draws * count).reshape(draws, count)
+    total = np.zeros((draws, rows.shape[1]))
+    for often, row in zip(times.T, rows, strict=True):
+        total += often[:, None] * row
+    return total / count
 
 
 def _depth(groups: Any) -> int:
