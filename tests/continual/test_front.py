@@ -123,6 +123,14 @@ def test_arms_of_other_rows_or_another_model_span_no_front(change):
         above_front([arm], {"other": [other | change]})
 
 
+def test_seeds_of_unlike_rows_span_no_front():
+    arms = [[result(seed, (36, ends), (24, 24)) for seed in (0, 1)] for ends in (20, 10)]
+    for arm in arms:
+        arm[1]["data"] = {**arm[1]["data"], "p/probe": "fewer rows"}
+    with pytest.raises(DataError, match="unlike data"):
+        above_front(arms[0], {"other": arms[1]})
+
+
 def test_no_front_of_nothing_and_none_where_nothing_could_be_kept():
     arm = result(0, (36, 20), (24, 24))
     for others in ({}, {"other": []}, {"other": [result(1, (36, 20), (24, 24))]}):
@@ -149,6 +157,7 @@ def grid():
         result(0, (36, 36), (30, 20), method="replay"),
         result(0, (36, 35), (30, 20), method="zero_shot_anchors", guide="anchors_kl"),
         result(0, (36, 35), (30, 20), method="steered_anchors", guide="anchors_iv", lr=3e-4),
+        result(0, (36, 36), (30, 20), method="steered_anchors", guide="anchors_kl"),  # answered under vectors
         *(result(0, (36, 15), (20, 20), method=name) for name in ("averaging", "frozen_bottom", "ewc")),
         result(0, (36, 15), (20, 20), guide="plain_kl"),
     ]
@@ -166,6 +175,7 @@ def test_the_headline_sets_guided_training_beside_every_arm_at_each_of_its_rates
             "model_averaging": 15 / 40,
             "steered_anchors_iv, lr 0.0003": -5 / 40,
             "zero_shot_anchors_kl": -5 / 40,
+            "steered_anchors + anchors_kl": -6 / 40,
             "ewc": 15 / 40,
             "frozen_bottom": 15 / 40,
             "osf rank=3, lr 0.0001": 12 / 40,
@@ -210,13 +220,31 @@ def test_a_grid_whose_model_is_at_its_floor_has_no_front_either():
 
 
 @pytest.mark.parametrize("name", ["t1/train", "t1/test", "p/probe"])
-def test_cells_of_other_rows_are_not_set_beside_guided_training(name):
-    other = result(0, (36, 34), (20, 12), lr=3e-4)
+@pytest.mark.parametrize("arm", [{"lr": 3e-4}, {"method": "averaging"}, {"guide": "plain_kl"}])
+def test_cells_of_other_rows_are_not_compared_and_do_not_stop_the_report(name, arm):
+    other = result(0, (36, 34), (20, 12), **arm)
     other["data"] = {**other["data"], name: "other rows"}
-    other["cell"]["stage"]["epochs"] = 6
     cells = [result(0, (36, 12), (30, 20)), result(0, (36, 30), (28, 20), guide="iv"), other]
     for order in (cells, cells[::-1]):
-        assert headline(order)["func"]["A"]["beside"].keys() == {"sequential"}
+        found = headline(order)["func"]["A"]
+        assert found["beside"].keys() == {"sequential"}
+        assert found["controls"] == {}
+
+
+def test_a_seed_measured_on_other_rows_than_the_first_is_left_out():
+    cells = [
+        result(seed, (36, ends), learnt, **each)
+        for seed in (0, 1)
+        for ends, learnt, each in ((12, (30, 20), {}), (30, (28, 20), {"guide": "iv"}), (20, (20, 20), {"lr": 3e-4}))
+    ]
+    for cell in cells[3:]:
+        cell["data"] = {**cell["data"], "t1/test": "fewer rows"}
+        for stage in cell["stages"]:
+            stage["matrix"]["t1"] = stage["matrix"]["t1"][:20]
+    for order in (cells, cells[::-1]):
+        found = headline(order)["func"]["A"]
+        assert (found["seeds"], found["beside"]["sequential"]["seeds"]) == (1, 1)
+        assert found["fronts"]["no_anchors"]["arms"] == {"sequential": 1, "sequential, lr 0.0003": 1}
 
 
 def test_seeds_that_begin_with_another_model_are_compared_with_themselves():

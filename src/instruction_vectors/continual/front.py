@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from instruction_vectors.continual.result import Result, counted_probes, course, learnt, probes, stands_on
+from instruction_vectors.continual.result import Result, counted_probes, course, learnt, measured, probes, stands_on
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.statistics import (
     bootstrap_means,
@@ -62,9 +62,10 @@ def above_front(arm: Sequence[Result], others: Mapping[str, Sequence[Result]], *
     if not others or not all(shared.values()):
         raise DataError("a front wants at least one other arm, and of each a seed that both have")
     pairs = [(seeds[course(other)], other) for cells in shared.values() for other in cells]
-    if any(stands_on(own) != stands_on(other) for own, other in pairs):
+    if any(stands_on(own) != stands_on(other) or measured(own) != measured(arm[0]) for own, other in pairs):
         raise DataError("the arms of a front stand on unlike data or begin with unlike models")
-    names = counted_probes(arm[0], "in_context")
+    counted = [set(counted_probes(own, "in_context")) for own, _ in pairs]
+    names = [name for name in counted_probes(arm[0], "in_context") if all(name in each for each in counted)]
     if not names:
         raise DataError("the model before training is at its floor on every probe: nothing can be kept there")
     measures = [

@@ -6,7 +6,8 @@ from typing import Any
 
 from instruction_vectors.continual.compare import compare
 from instruction_vectors.continual.front import above_front
-from instruction_vectors.continual.result import Rate, Result, counted_probes, course, rate, stands_on, way
+from instruction_vectors.continual.methods import methods
+from instruction_vectors.continual.result import Rate, Result, alike, counted_probes, course, rate, way
 from instruction_vectors.evaluation.statistics import holm
 
 GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequential", "iv"))
@@ -15,7 +16,6 @@ GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequen
 PLAIN = ("sequential", "none")
 """What every other method and guide is an arm against."""
 
-ANCHORED = ("anchors", "steered_anchors", "zero_shot_anchors")
 KEEPING_ROWS = ("replay", "inscl")
 """Methods that show rows of earlier tasks again."""
 WITHOUT_VECTORS = ("none", "plain_kl", "lwf", "anchors_kl")
@@ -54,7 +54,7 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
         together. The other way round, `beside` is guided training against each other arm at each of its rates, and `fronts` how
         far it lies above several together (`above_front`): those that use no vector, no anchors and no earlier rows, and the
         same with anchors that use no vector, each where it has two arms or more. What has no finished cells is left out; an
-        arm is compared on the seeds that it and plain (or guided) training share, `beside` on those of the same rows.
+        arm is compared on the cells of it and of plain (or guided) training that are `alike`.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -76,7 +76,7 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
                     at = {"method": method, "guide": guide, "learning_rate": best[0], "epochs": best[1]}
                     others = _controls(base, cells, below)
                     del others[arm_name(method, guide)]
-                    own = [each for each in guided if course(each) in map(course, base)]
+                    own = [each for _, each in alike(base, guided)]
                     out.setdefault(benchmark, {})[sequence] = found | at | {"controls": others} | _beside(own, cells, best)
                     break
     return out | {"controls": _controls(plain, results, lower)}
@@ -91,28 +91,27 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 
 def _beside(guided: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[str, Any]:
-    """Guided training against every other arm at each of its rates, and above those that span a front.
-
-    Cells of other rows (more of them in a longer run, say) are none of its arms.
-    """
-    own = {course(result): result for result in guided}
+    """Guided training against every other arm at each of its rates, and above those that span a front."""
     arms: dict[tuple[tuple[str, str], Rate], list[Result]] = defaultdict(list)
     for result in cells:
-        arm = way(result), rate(result)
-        if arm != (way(guided[0]), best) and course(result) in own and stands_on(result) == stands_on(own[course(result)]):
-            arms[arm].append(result)
-    order = [PLAIN, *_arms(cells)]
-    found = sorted(arms, key=lambda arm: (order.index(arm[0]), arm[1] != best, -arm[1][0], arm[1][1]))
+        arms[way(result), rate(result)].append(result)
+    del arms[way(guided[0]), best]
+    paired = {arm: [other for _, other in alike(guided, results)] for arm, results in arms.items()}
+    order = [PLAIN, *_arms(result for results in arms.values() for result in results)]
+    found = sorted(
+        (arm for arm, results in paired.items() if results),
+        key=lambda arm: (order.index(arm[0]), arm[1] != best, -arm[1][0], arm[1][1]),
+    )
     return {
-        "beside": {_at_rate(*arm, best): against(arms[arm], guided) for arm in found},
-        "fronts": _fronts(guided, {arm: arms[arm] for arm in found}, best),
+        "beside": {_at_rate(*arm, best): against(paired[arm], guided) for arm in found},
+        "fronts": _fronts(guided, {arm: paired[arm] for arm in found}, best),
     }
 
 
 def _fronts(
     guided: Sequence[Result], arms: Mapping[tuple[tuple[str, str], Rate], Sequence[Result]], best: Rate
 ) -> dict[str, dict[str, Any]]:
-    if not counted_probes(guided[0], "in_context"):
+    if not set.intersection(*(set(counted_probes(result, "in_context")) for result in guided)):
         return {}
     out: dict[str, dict[str, Any]] = {}
     for name, anchored in (("no_anchors", False), ("anchors_without_vectors", True)):
@@ -123,10 +122,12 @@ def _fronts(
 
 
 def _spans(method: str, guide: str, *, anchored: bool) -> bool:
-    """Whether a way, whatever its settings, is one that guided training should lie above."""
+    """Whether a way, whatever its settings, is one that guided training should lie above; a method unknown here is one."""
     first = method.split()[0]
-    left_out = KEEPING_ROWS if anchored else (*KEEPING_ROWS, *ANCHORED)
-    return first not in left_out and guide.split()[0] in WITHOUT_VECTORS
+    known = methods().get(first)
+    if first in KEEPING_ROWS or guide.split()[0] not in WITHOUT_VECTORS:
+        return False
+    return known is None or not known.anchors_share or (anchored and not known.anchors_steered)
 
 
 def _at_rate(way_of: tuple[str, str], at: Rate, usual: Rate) -> str:
@@ -194,8 +195,6 @@ def _lower(cells: Sequence[Result], best: Rate) -> list[Result]:
 
 
 def against(plain: Sequence[Result], other: Sequence[Result]) -> dict[str, Any] | None:
-    """What `compare` gives on the sequences and seeds that both have finished; None without any."""
-    shared = {course(result) for result in plain} & {course(result) for result in other}
-    if not shared:
-        return None
-    return compare([r for r in plain if course(r) in shared], [r for r in other if course(r) in shared])
+    """What `compare` gives on the cells of both that are `alike`; None without any."""
+    pairs = alike(plain, other)
+    return compare([own for own, _ in pairs], [its for _, its in pairs]) if pairs else None

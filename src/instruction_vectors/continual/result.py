@@ -1,6 +1,6 @@
 """A finished cell's result, read: what it is a run of, and its scores row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from instruction_vectors.continual.cell import arm
@@ -36,6 +36,28 @@ def data(result: Result) -> dict[str, str]:
 def stands_on(result: Result) -> tuple[dict[str, str], str | None]:
     """What two arms must share at a seed: `data`, and the model that they begin with."""
     return data(result), result.get("model_fingerprint")
+
+
+def measured(result: Result) -> dict[str, str]:
+    """Of `data` what is measured: the same at every seed of a grid, where the rows trained on are others."""
+    return {name: digest for name, digest in data(result).items() if not name.endswith("/train")}
+
+
+def alike(first: Iterable[Result], second: Iterable[Result]) -> list[tuple[Result, Result]]:
+    """The pairs of two arms that can be compared: of one sequence and seed, on the same rows, from the same model.
+
+    Of each sequence only those measured on the rows of its first pair, so that seeds stand on the same tasks and rows.
+    """
+    others = {course(result): result for result in second}
+    pairs = [
+        (result, others[course(result)])
+        for result in sorted(first, key=course)
+        if course(result) in others and stands_on(result) == stands_on(others[course(result)])
+    ]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for result, _ in pairs:
+        rows.setdefault(course(result)[:2], measured(result))
+    return [pair for pair in pairs if measured(pair[0]) == rows[course(pair[0])[:2]]]
 
 
 def counted_probes(result: Result, form: str) -> list[str]:
