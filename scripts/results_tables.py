@@ -29,7 +29,7 @@ def main() -> None:
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
     steered = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
-    fallen = sorted((ROOT / "results" / "analysis").glob("*-?-s?.json"))
+    diagnoses = sorted((ROOT / "results" / "analysis").glob("*-[A-Z]-s*.json"))
     wanted = {
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
         ROOT / "docs" / "evidence.md": _replaced(
@@ -37,7 +37,7 @@ def main() -> None:
             {
                 "func": _folded(write_summary(func)),
                 "forms": forms(finished(ROOT / "results" / "func")),
-                "covered": covered(fallen),
+                "covered": covered(diagnoses),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
@@ -50,7 +50,7 @@ def main() -> None:
         ),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
         ROOT / "docs" / "images" / "front-func.svg": figure_svg(func, "front"),
-        ROOT / "docs" / "images" / "covered.svg": figure_svg(as_diagnosis(fallen), "repairs"),
+        ROOT / "docs" / "images" / "covered.svg": figure_svg(as_diagnosis(diagnoses), "repairs"),
         ROOT / "results" / "headline.json": json.dumps(headlines, indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
         ROOT / "docs" / "images" / "steering.svg": figure_svg(results, "steering"),

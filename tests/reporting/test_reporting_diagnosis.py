@@ -100,7 +100,9 @@ def test_the_instruction_form_has_a_lane_of_its_own():
 
 
 def test_nothing_fell_or_nothing_was_tried_no_figure():
-    for results in ({}, RESULTS, fallen(written_rungs=[]), fallen(changes={}), fallen(written_rungs=[{"name": 3}, 4])):
+    level = {"in_context": change(0.8, 0.78) | {"worse": False}}
+    odd = (fallen(written_rungs=[]), fallen(changes={}), fallen(written_rungs=[{"name": 3}, 4]), fallen(changes=level))
+    for results in ({}, RESULTS, *odd):
         assert figures.repairs(results, LIVE, 912.0) is None
         assert "What brings it back" not in render_html(results)
     assert "not run yet" in figure_svg({}, "repairs")

@@ -20,15 +20,17 @@ _KEY = (
 )
 _REPAIR = "+iv(base)"
 _PART = "of the fine-tune"
+_AXIS = "accuracy (of ranked options: 0 is guessing)"
 _MOST_LANES = 40
+"""More make a picture that nobody reads; the table has them all."""
 _FORMS = (("in_context", "written_rungs", "five-shot"), ("instruction", "rungs", "instruction"))
 
 
 def repairs(results: Mapping[str, Any], paint: Paint, width: float) -> Drawing | None:
-    """A lane a task and form that fell and was tried with the base's vector."""
+    """A lane a task and form that got worse and was tried with the base's vector."""
     tasks = tasks_of(mapping(results.get("diagnosis")), "tasks")
     rows = [lane for name, task in tasks.items() for lane in _lanes(name, task)][:_MOST_LANES]
-    return lanes("What brings it back", _KEY, rows, paint, width=width, axis="accuracy", track_height=13) if rows else None
+    return lanes("What brings it back", _KEY, rows, paint, width=width, axis=_AXIS, track_height=13) if rows else None
 
 
 def _lanes(name: str, task: Mapping[str, Any]) -> Iterator[Lane]:
@@ -38,7 +40,7 @@ def _lanes(name: str, task: Mapping[str, Any]) -> Iterator[Lane]:
         tried = {str(rung.get("name")): rung for rung in map(mapping, sequence(task.get(rungs)))}
         repair = next((rung for key, rung in tried.items() if key.endswith(_REPAIR)), {})
         with_vector = estimate_of(repair.get("accuracy"))
-        if before and after and with_vector:
+        if before and after and with_vector and change.get("worse") is not False:
             controls = [
                 Mark(str(key), Estimate(with_vector.value - over.value), "cross", "muted")
                 for key, raw in mapping(repair.get("over")).items()
