@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from evidence.chats import chats
-from evidence.fallen import as_diagnosis, covered
+from evidence.fallen import as_diagnosis, covered, fallen
 from evidence.forms import forms
 from evidence.preset import preset
 from evidence.steering import steering
@@ -23,21 +23,22 @@ def main() -> None:
     results = read_json(ROOT / "results" / "demo" / "results.json")
     pilot = gather(ROOT / "results" / "pilot")
     func = gather(ROOT / "results" / "func")
+    func_cells = finished(ROOT / "results" / "func")
     # The pilot's few rows of FUNC are not set beside those of its own folder.
     cells = [each for each in finished(ROOT / "results" / "pilot") if each["cell"]["benchmark"] != "func"]
-    headlines = headline([*finished(ROOT / "results" / "func"), *cells])
+    headlines = headline([*func_cells, *cells])
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
     steered = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
-    diagnoses = sorted((ROOT / "results" / "analysis").glob("*-[A-Z]-s*.json"))
+    pooled = fallen(sorted((ROOT / "results" / "analysis").glob("*-[A-Z]-s*.json")))
     wanted = {
         ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
         ROOT / "docs" / "evidence.md": _replaced(
             evidence,
             {
                 "func": _folded(write_summary(func)),
-                "forms": forms(finished(ROOT / "results" / "func")),
-                "covered": covered(diagnoses),
+                "forms": forms(func_cells),
+                "covered": covered(pooled),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
@@ -50,7 +51,7 @@ def main() -> None:
         ),
         ROOT / "docs" / "images" / "front.svg": figure_svg(pilot, "front"),
         ROOT / "docs" / "images" / "front-func.svg": figure_svg(func, "front"),
-        ROOT / "docs" / "images" / "covered.svg": figure_svg(as_diagnosis(diagnoses), "repairs"),
+        ROOT / "docs" / "images" / "covered.svg": figure_svg(as_diagnosis(pooled), "repairs"),
         ROOT / "results" / "headline.json": json.dumps(headlines, indent=1) + "\n",
         ROOT / "docs" / "images" / "forgetting.svg": figure_svg(results, "forgetting"),
         ROOT / "docs" / "images" / "steering.svg": figure_svg(results, "steering"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evidence.signs import DASH, MINUS
+from instruction_vectors.reporting.values import DASH, MINUS
 
 
 def chats(measured: dict[str, Any]) -> str:

@@ -1,16 +1,16 @@
 """Abilities that plain training took, and what brings them back: diagnoses of several seeds, pooled."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evidence.signs import MINUS
 from instruction_vectors.analysis.repairs import WRITTEN_ADDED
 from instruction_vectors.evaluation.statistics import percentile_interval
 from instruction_vectors.files import read_json
+from instruction_vectors.reporting.values import Estimate, show_full
 
 _HALF = "few-shot, 0.5 of the fine-tune"
 _OTHER, _RANDOM, _MEAN, _SHUFFLED = WRITTEN_ADDED.controls
@@ -45,38 +45,32 @@ def fallen(paths: Sequence[Path]) -> Fallen:
     return found
 
 
-def covered(paths: Sequence[Path]) -> str:
+def covered(found: Fallen) -> str:
     """A row a condition, a column a sequence; intervals are over tasks and seeds, of the means that a diagnosis holds."""
-    found = fallen(paths)
-    lines = [
-        f"| five-shot answers, written out | {' | '.join(found)} |",
-        "| :-- |" + " --: |" * len(found),
-        f"| tasks that fell, at one seed or more | {' | '.join(str(len(_names(seeds))) for seeds in found.values())} |",
-        f"| seeds | {' | '.join(str(len(seeds)) for seeds in found.values())} |",
+    grids = {key: [_grid(seeds, key) for seeds in found.values()] for key in _CONDITIONS}
+    gains = [repaired - after for repaired, after in zip(grids[WRITTEN_ADDED.name], grids["after"], strict=True)]
+    shown = [*((label, grids[key]) for key, label in _CONDITIONS.items()), ("gain by θ", gains)]
+    rows = [
+        ("tasks that fell, at one seed or more", [str(len(_names(seeds))) for seeds in found.values()]),
+        ("seeds", [str(len(seeds)) for seeds in found.values()]),
+        *((label, [show_full(_estimate(grid)) for grid in own]) for label, own in shown),
+        *((label, [_count(seeds, holds) for seeds in found.values()]) for label, holds in _COUNTS.items()),
     ]
-    shown = {key: _grids(found, lambda task, key=key: _score(task)[key]) for key in _CONDITIONS}
-    for key, label in _CONDITIONS.items():
-        lines.append(_row(label, shown[key]))
-    gains = [with_vector - without for with_vector, without in zip(shown[WRITTEN_ADDED.name], shown["after"], strict=True)]
-    lines.append(_row("gain by θ", gains))
-    for label, holds in _COUNTS.items():
-        counts = Counter[str]()
-        for sequence, seeds in found.items():
-            counts[sequence] = sum(holds(task) for tasks in seeds for task in tasks.values())
-        of = {sequence: sum(map(len, seeds)) for sequence, seeds in found.items()}
-        lines.append(f"| {label} | {' | '.join(f'{counts[sequence]} of {of[sequence]}' for sequence in found)} |")
-    return "\n".join(lines) + "\n"
+    head = [f"| five-shot answers, written out | {' | '.join(found)} |", "| :-- |" + " --: |" * len(found)]
+    return "\n".join([*head, *(f"| {label} | {' | '.join(cells)} |" for label, cells in rows)]) + "\n"
 
 
-def as_diagnosis(paths: Sequence[Path]) -> dict[str, Any]:
+def as_diagnosis(found: Fallen) -> dict[str, Any]:
     """The same means in the shape of a diagnosis, a sequence in the place of a task, for its figure."""
     tasks = {}
-    for sequence, seeds in fallen(paths).items():
-        means = {key: _estimate(_grid(seeds, lambda task, key=key: _score(task)[key])) for key in _CONDITIONS}
+    for sequence, seeds in found.items():
+        means = {key: _estimate(_grid(seeds, key)) for key in _CONDITIONS}
+        shown = {key: {"value": mean.value, "interval": [mean.low, mean.high]} for key, mean in means.items()}
         vector = means[WRITTEN_ADDED.name]
-        over = {key: {"value": vector["value"] - means[key]["value"]} for key in WRITTEN_ADDED.controls}
-        rungs = [{"name": WRITTEN_ADDED.name, "accuracy": vector, "over": over}, {"name": _HALF, "accuracy": means[_HALF]}]
-        changes = {"in_context": {"base": means["before"], "tuned": means["after"], "worse": True}}
+        over = {key: {"value": vector.value - means[key].value} for key in WRITTEN_ADDED.controls}
+        rungs = [{"name": WRITTEN_ADDED.name, "accuracy": shown[WRITTEN_ADDED.name], "over": over}]
+        rungs.append({"name": _HALF, "accuracy": shown[_HALF]})
+        changes = {"in_context": {"base": shown["before"], "tuned": shown["after"], "worse": True}}
         name = f"{sequence} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
         tasks[name] = {"changes": changes, "written_rungs": rungs}
     return {"diagnosis": {"tasks": tasks}}
@@ -102,22 +96,17 @@ def _names(seeds: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for tasks in seeds for name in tasks))
 
 
-def _grid(seeds: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> np.ndarray:
-    """`[seed, task]`, nan where a task did not fall at a seed."""
-    return np.array([[value(tasks[name]) if name in tasks else np.nan for name in _names(seeds)] for tasks in seeds])
+def _count(seeds: Sequence[dict[str, Any]], holds: Callable[[dict[str, Any]], bool]) -> str:
+    every = [holds(task) for tasks in seeds for task in tasks.values()]
+    return f"{sum(every)} of {len(every)}"
 
 
-def _grids(found: Fallen, value: Callable[[dict[str, Any]], float]) -> list[np.ndarray]:
-    return [_grid(seeds, value) for seeds in found.values()]
+def _grid(seeds: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+    """A score, `[seed, task]`, nan where a task did not fall at a seed."""
+    return np.array([[_score(tasks[name])[key] if name in tasks else np.nan for name in _names(seeds)] for tasks in seeds])
 
 
-def _row(label: str, grids: Sequence[np.ndarray]) -> str:
-    told = [(each["value"], *each["interval"]) for each in map(_estimate, grids)]
-    cells = [f"{mean:.2f} [{low:.2f}, {high:.2f}]".replace("-", MINUS) for mean, low, high in told]
-    return f"| {label} | {' | '.join(cells)} |"
-
-
-def _estimate(grid: np.ndarray, *, resamples: int = 2000) -> dict[str, Any]:
+def _estimate(grid: np.ndarray, *, resamples: int = 2000) -> Estimate:
     """Mean over tasks of the mean over seeds; its interval by redrawing seeds and, apart from them, tasks."""
     generator = np.random.default_rng(0)
     seeds, tasks = (generator.integers(size, size=(resamples, size)) for size in grid.shape)
@@ -126,4 +115,4 @@ def _estimate(grid: np.ndarray, *, resamples: int = 2000) -> dict[str, Any]:
     means = np.nansum(drawn, axis=1) / np.maximum(fell.sum(axis=1), 1)
     known = fell.any(axis=1)  # a task that fell at no drawn seed is left out of a draw, and a draw where none did
     draws = (means * known).sum(axis=1)[known.any(axis=1)] / known.sum(axis=1)[known.any(axis=1)]
-    return {"value": float(np.nanmean(grid, axis=0).mean()), "interval": list(percentile_interval(draws))}
+    return Estimate(float(np.nanmean(grid, axis=0).mean()), *percentile_interval(draws))

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from typing import Any
 
-from evidence.signs import MINUS
 from instruction_vectors.continual.headline import GUIDED, PLAIN, best_rate
 from instruction_vectors.continual.result import probes, rate, way
 from instruction_vectors.evaluation.statistics import crossed_means, mean_of_means, paired_differences, percentile_interval
+from instruction_vectors.reporting.values import MINUS
 
 _FORMS = {
     "in_context": "IP, written after five examples",

@@ -4,9 +4,9 @@ from collections import defaultdict
 from statistics import fmean
 from typing import Any
 
-from evidence.signs import DASH, MINUS
 from instruction_vectors.continual.headline import GUIDED, against
 from instruction_vectors.continual.result import way
+from instruction_vectors.reporting.values import DASH, MINUS
 
 _FORMS = ("in_context", "zero_shot", "instruction")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from evidence.fallen import as_diagnosis, covered
+from evidence.fallen import as_diagnosis, covered, fallen
 from evidence.forms import forms
 
 
@@ -50,7 +50,7 @@ def cells_of(table):
 
 
 def test_means_are_over_tasks_of_the_seeds_at_which_each_fell(paths):
-    rows = cells_of(covered(paths))
+    rows = cells_of(covered(fallen(paths)))
     assert (rows["tasks that fell, at one seed or more"], rows["seeds"]) == ("2", "2")
     # Task a at both seeds, b at the first alone: (mean(.2, .4) + .1) / 2.
     assert rows["before training"] == "0.70"
@@ -65,13 +65,13 @@ def test_means_are_over_tasks_of_the_seeds_at_which_each_fell(paths):
 
 
 def test_intervals_are_over_tasks_and_over_seeds(paths):
-    (line,) = (line for line in covered(paths).splitlines() if "after plain" in line)
+    (line,) = (line for line in covered(fallen(paths)).splitlines() if "after plain" in line)
     # From task b at the first seed alone (.1) to task a at the second alone (.4).
     assert line.endswith("0.20 [0.10, 0.40] |")
 
 
 def test_the_picture_is_of_the_same_means(paths):
-    (name,) = (found := as_diagnosis(paths)["diagnosis"]["tasks"])
+    (name,) = (found := as_diagnosis(fallen(paths))["diagnosis"]["tasks"])
     assert name == "A (2 seeds)"
     repair, half = found[name]["written_rungs"]
     assert repair["accuracy"]["value"] == pytest.approx(0.35)

@@ -8,12 +8,7 @@ import numpy as np
 
 from instruction_vectors.continual.result import Result, counted_probes, course, learnt, measured, probes, stands_on
 from instruction_vectors.errors import DataError
-from instruction_vectors.evaluation.statistics import (
-    bootstrap_means,
-    mean_of_means,
-    paired_differences,
-    percentile_interval,
-)
+from instruction_vectors.evaluation.statistics import joint_means, mean_of_means, paired_differences, percentile_interval
 
 _TIE = 1e-9
 """Means that differ by less are equal but for the order in which they were summed."""
@@ -73,7 +68,7 @@ def above_front(arm: Sequence[Result], others: Mapping[str, Sequence[Result]], *
         for scores in (learnt, lambda result: probes(result, -1, "in_context", names))
     ]
     exact = np.array([[mean_of_means(rows) for rows in measure] for measure in measures]).T[None]  # [1, pair, 2]
-    drawn = np.stack([_together(measure, seed=seed + number) for number, measure in enumerate(measures)], axis=-1)
+    drawn = np.stack([joint_means(measure, seed=seed + number) for number, measure in enumerate(measures)], axis=-1)
     counts = np.random.default_rng([seed, 1]).multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=len(drawn))
     order = list(seeds)
     columns = [[order.index(course(result)) for result in cells] for cells in shared.values()]
@@ -103,9 +98,3 @@ def _front_at_the_arm(pairs: np.ndarray, counts: np.ndarray, columns: Sequence[S
         weights[weights.sum(axis=1) == 0] = 1.0
         points.append((pairs[:, end - len(own) : end] * weights[..., None]).sum(axis=1) / weights.sum(axis=1)[:, None])
     return front(np.stack(points, axis=1), np.zeros(len(pairs)))
-
-
-def _together(measure: Sequence[Sequence[Sequence[float]]], *, seed: int) -> np.ndarray:
-    """Draws of each pair's mean, tasks and rows drawn once for all: `[draw, pair]`."""
-    rows = [list(zip(*task, strict=True)) for task in zip(*measure, strict=True)]
-    return bootstrap_means(rows, seed=seed, width=len(measure))

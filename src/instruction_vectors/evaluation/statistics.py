@@ -83,13 +83,27 @@ def crossed_means(seeds: Sequence[Sequence[Sequence[float]]], *, resamples: int 
     Raises:
         DataError: seeds with other numbers of tasks or rows.
     """
-    if len({tuple(len(rows) for rows in tasks) for tasks in seeds}) > 1:
-        raise DataError("the seeds stand on unlike tasks or rows")
-    rows = [list(zip(*task, strict=True)) for task in zip(*seeds, strict=True)]
-    means = bootstrap_means(rows, resamples=resamples, seed=seed, width=len(seeds))
+    means = joint_means(seeds, resamples=resamples, seed=seed)
     chosen = np.random.default_rng([seed, 1]).integers(len(seeds), size=means.shape)
     drawn: np.ndarray = np.take_along_axis(means, chosen, axis=1).mean(axis=1)
     return drawn
+
+
+def joint_means(parts: Sequence[Sequence[Sequence[float]]], *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Draws `[draw, part]` of each part's `mean_of_means`, tasks and their rows redrawn once for all parts.
+
+    Args:
+        parts: for each (a seed, say, or an arm's seed) the values of its tasks' rows, tasks and rows in the same order.
+        resamples: bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        DataError: parts with other numbers of tasks or rows.
+    """
+    if len({tuple(len(rows) for rows in tasks) for tasks in parts}) > 1:
+        raise DataError("the seeds stand on unlike tasks or rows")
+    rows = [list(zip(*task, strict=True)) for task in zip(*parts, strict=True)]
+    return bootstrap_means(rows, resamples=resamples, seed=seed, width=len(parts))
 
 
 def _two_levels(groups: Sequence[Sequence[float]], resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MINUS = "\N{MINUS SIGN}"
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 # Control characters, surrogates, non-characters (none may stand in XML) and marks that reorder the text around them.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 

@@ -20,14 +20,13 @@ from ..svg import Drawing
 from ..values import Estimate, mapping, number, series, show
 from .costs import costs
 from .effects import heat_map, ranking
-from .lanes import Lane, Mark, lanes
+from .lanes import MOST_LANES, Lane, Mark, lanes
 from .lines import Line, domain_of, panel
 from .planes import forms, fronts
 from .repairs import repairs
 
 __all__ = ["costs", "curves", "forms", "fronts", "heat_map", "knowing_and_doing", "per_task", "ranking", "repairs", "steering"]
 
-_MOST_LANES = 40
 _PANELS = {
     "in_context": ("Tasks never trained, 5-shot", "mean accuracy, five examples and instruction"),
     "zero_shot": ("Tasks never trained, zero-shot", "mean accuracy, instruction only"),
@@ -113,7 +112,7 @@ def steering(results: Mapping[str, Any], paint: Paint, width: float, section: st
     tasks = {task: values for task, row in tasks_of(results, section).items() if (values := condition_values(row))}
     if not tasks:
         return None
-    rows = [_lane(task, values) for task, values in list(tasks.items())[:_MOST_LANES]]
+    rows = [_lane(task, values) for task, values in list(tasks.items())[:MOST_LANES]]
     means = condition_means(results, section)
     if means and len(tasks) > 1:
         rows.insert(0, _lane(f"mean of {len(tasks)} tasks", means, strong=True))
@@ -131,7 +130,7 @@ def per_task(results: Mapping[str, Any], paint: Paint, width: float, metric: str
     colours = arm_colours(list(arms))
     tasks = list(dict.fromkeys(task for data in arms.values() for task in mapping(data.get("per_task"))))
     rows = []
-    for task in tasks[:_MOST_LANES]:
+    for task in tasks[:MOST_LANES]:
         tracks = []
         by_arm = {arm: series(mapping(mapping(data.get("per_task")).get(task)), metric) for arm, data in arms.items()}
         reached = min((len(points) for points in by_arm.values() if len(points) > 1), default=0)

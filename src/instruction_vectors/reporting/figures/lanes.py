@@ -11,6 +11,9 @@ from ..palette import Paint
 from ..svg import Drawing, Scale, at, el, shorten, text, ticks, title, wrap
 from ..values import Estimate, show, show_full
 
+MOST_LANES = 40
+"""More make a picture that nobody reads; the tables have them all."""
+
 
 @dataclass(frozen=True)
 class Mark:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..values import estimate, mapping, number
+from ..values import DASH, estimate, mapping, number
 from .cells import Cell, Table, value_cell
 from .compared import guided_sequences
 
@@ -37,7 +37,7 @@ def _rows(order: str, guided: Mapping[str, Any]) -> Iterator[list[Cell]]:
     for name, called in _FRONTS.items():
         found = mapping(mapping(guided.get("fronts")).get(name))
         if (gap := estimate(found.get("gap"), found.get("gap_interval"))) is not None:
-            dash = Cell("\N{EN DASH}")
+            dash = Cell(DASH)
             seeds = _seeds(mapping(found.get("arms")).values())
             yield [Cell(order), Cell(called), dash, dash, value_cell(gap, plus=True), dash, seeds]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..contents import order_names
-from ..values import Estimate, estimate, mapping, number
+from ..values import DASH, Estimate, estimate, mapping, number
 from .cells import Cell, Table, value_cell
 
 _REMARK = (
@@ -41,10 +41,14 @@ def compared(results: Mapping[str, Any]) -> Table | None:
 
 def guided_sequences(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Of each sequence with guided training its name and what the headline says of it."""
-    found = {name: mapping(raw) for name, raw in mapping(mapping(results.get("grid")).get("headline")).items()}
+    found = {name: mapping(raw) for name, raw in _headline(results).items()}
     orders = [(benchmark, order) for benchmark, sequences in found.items() if benchmark != "controls" for order in sequences]
     called = order_names({"benchmark": benchmark, "sequence": order} for benchmark, order in orders)
     return [(called[benchmark, order], mapping(found[benchmark][order])) for benchmark, order in orders]
+
+
+def _headline(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    return mapping(mapping(results.get("grid")).get("headline"))
 
 
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -55,8 +59,8 @@ def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, A
         for name, control in mapping(values.get("controls")).items():
             yield order, name.replace("_", " "), mapping(control)
     if len(several) != 1 or not several[0][1].get("controls"):
-        for name, values in mapping(mapping(mapping(results.get("grid")).get("headline")).get("controls")).items():
-            yield "\N{EN DASH}", name.replace("_", " "), mapping(values)
+        for name, values in mapping(_headline(results).get("controls")).items():
+            yield DASH, name.replace("_", " "), mapping(values)
 
 
 def _values(found: Mapping[str, Any]) -> list[Cell]:
@@ -69,7 +73,7 @@ def _values(found: Mapping[str, Any]) -> list[Cell]:
         cells.append(value_cell(_plain(kept.get("share"))))
     cells += [value_cell(_plain(found.get(name)), plus=True) for name in ("ap_delta", "ap_delta_low")]
     counts = [number(mapping(found.get(form)).get("tasks")) for form in ("ip", "gp")]
-    told = ", ".join("\N{EN DASH}" if count is None else f"{count:g}" for count in counts)
+    told = ", ".join(DASH if count is None else f"{count:g}" for count in counts)
     seeds = number(found.get("seeds"))
     return [*cells, Cell(told), Cell("" if seeds is None else f"{seeds:g}", order=seeds)]
 

@@ -1,3 +1,0 @@
-"""Signs of typeset tables."""
-
-DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
