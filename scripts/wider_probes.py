@@ -1,0 +1,87 @@
+"""Asks the kept models of finished cells about more tasks of FUNC, none of them trained on or among the instructions of anchors.
+
+Row-by-row results go into a folder, a file a cell and `M0.json` of the model before training; what is there is not measured again:
+
+    OMP_NUM_THREADS=1 python scripts/wider_probes.py runs/func/cells/*/* --data-dir DATA --out results/wider
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.curriculum import plain_name
+from instruction_vectors.continual.methods import method_named
+from instruction_vectors.environment import code_fingerprint, versions
+from instruction_vectors.evaluation.abilities import Probe, measure
+from instruction_vectors.files import read_json, write_atomic
+from instruction_vectors.models.loading import load
+from instruction_vectors.progress import track
+from instruction_vectors.tasks import task_names
+from instruction_vectors.tasks.benchmark import Benchmark
+from instruction_vectors.tasks.benchmarks import load_benchmark
+
+FORMS = ("in_context", "zero_shot")
+
+
+def main() -> None:
+    """Measure the model before training and the last one of every cell given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", type=Path, nargs="+", help="folders of finished cells")
+    parser.add_argument("--data-dir", type=Path, required=True, help="where FUNC is read from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=25, help="rows a task")
+    args = parser.parse_args()
+    probes = untouched(load_benchmark("func", args.data_dir), args.rows)
+    cells = {read_json(folder / "result.json")["name"]: folder for folder in args.cells}
+    left = [name for name in ("M0", *cells) if not (args.out / f"{name}.json").exists()]
+    base, tokenizer = load()
+    with track("Measuring", len(left), "model") as advance:
+        for done, name in enumerate(left, start=1):
+            with opened(base, cells.get(name)) as model:
+                found = asked(model, tokenizer, probes)
+            write_atomic(args.out / f"{name}.json", json.dumps(found) + "\n")
+            advance(done)
+
+
+def untouched(func: Benchmark, rows: int) -> list[Probe]:
+    """FUNC's tasks that no sequence of ours trains on and no anchor asks about, nor do they for another number of choices."""
+    # Nothing of these is trained on, so the larger side serves.
+    taken = {plain_name(name) for name in (*task_names(), *(name for order in func.sequences.values() for name in order))}
+    return [Probe.of(sides.train, rows) for name, sides in sorted(func.tasks.items()) if plain_name(name) not in taken]
+
+
+@contextmanager
+def opened(base: nn.Module, folder: Path | None) -> Iterator[nn.Module]:
+    """The model before training, or as a finished cell measured it last."""
+    if folder is None:
+        yield base
+        return
+    result = read_json(folder / "result.json")
+    cell = Cell.of(result["cell"])
+    method = method_named(cell.method)(cell.stage, cell.own_settings)
+    method.restore(base, folder / "adapters" / cell.method / str(len(result["tasks"])))
+    with method.evaluating() as model:
+        model.eval()
+        yield model
+    method.detach()
+
+
+def asked(model: nn.Module, tokenizer: PreTrainedTokenizerBase, probes: list[Probe]) -> dict[str, Any]:
+    """What the model writes to each probe's rows, right or not, and what it was measured with."""
+    found = {probe.task.name: measure(model, tokenizer, probe, FORMS) for probe in probes}
+    rows = {name: {form: [int(hit) for hit in hits] for form, hits in forms.items()} for name, forms in found.items()}
+    made = {"code": code_fingerprint(), "versions": versions(), "threads": torch.get_num_threads()}
+    data = {probe.task.name: probe.task.fingerprint for probe in probes}
+    return {**made, "data": data, "probes": rows}
+
+
+if __name__ == "__main__":
+    main()
