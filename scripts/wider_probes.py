@@ -20,7 +20,7 @@ from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import plain_name
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.environment import code_fingerprint, versions
-from instruction_vectors.evaluation.abilities import Probe, measure
+from instruction_vectors.evaluation.abilities import Form, Probe, measure
 from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.models.loading import load
 from instruction_vectors.progress import track
@@ -28,7 +28,7 @@ from instruction_vectors.tasks import task_names
 from instruction_vectors.tasks.benchmark import Benchmark
 from instruction_vectors.tasks.benchmarks import load_benchmark
 
-FORMS = ("in_context", "zero_shot")
+FORMS: tuple[Form, ...] = ("in_context", "zero_shot")
 
 
 def main() -> None:

@@ -114,6 +114,12 @@ def test_waiting_shows_on_a_terminal_only(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_report_that_takes_its_time_says_what_it_does_on_a_terminal(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    asked = f"import sys\nfrom instruction_vectors.cli import main\nsys.stdout = None\nmain(['report', {str(tmp_path)!r}])"
+    assert "writing its report" in on_a_terminal(asked)
+
+
 def test_the_shell_completes_verbs_and_flags(iv):
     asked = {"_IV_COMPLETE": "bash_complete", "COMP_WORDS": "iv di", "COMP_CWORD": "1"}
     assert CliRunner().invoke(main, [], env=asked, prog_name="iv").output.strip() == "plain,diagnose"

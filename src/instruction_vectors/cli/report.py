@@ -23,17 +23,20 @@ def report(run: Path, against: Path | None, markdown: bool, latex: bool, as_json
       iv report runs/demo
       iv report runs/demo --markdown --latex
     """
+    from instruction_vectors.cli.screen import waiting
     from instruction_vectors.files import write_atomic
     from instruction_vectors.reporting import write_latex, write_markdown, write_report
 
-    results, raw = _read(run)
-    if against:
-        results = {**results, "against": {"name": str(against), "results": _read(against)[0]}}
-    written = {"html": write_report(results, run / "report.html", raw=raw)}
-    for kind, wanted, render in (("md", markdown, write_markdown), ("tex", latex, write_latex)):
-        if wanted:
-            written[kind] = run / f"report.{kind}"
-            write_atomic(written[kind], render(results))
+    # The cells of a large grid are compared for seconds.
+    with waiting(f"Reading {run} and writing its report"):
+        results, raw = _read(run)
+        if against:
+            results = {**results, "against": {"name": str(against), "results": _read(against)[0]}}
+        written = {"html": write_report(results, run / "report.html", raw=raw)}
+        for kind, wanted, render in (("md", markdown, write_markdown), ("tex", latex, write_latex)):
+            if wanted:
+                written[kind] = run / f"report.{kind}"
+                write_atomic(written[kind], render(results))
     names = {kind: str(path) for kind, path in written.items()}
     click.echo(json.dumps(names) if as_json else "\n".join(names.values()))
 

@@ -9,7 +9,8 @@ from ..values import DASH, estimate, mapping, number
 from .cells import Cell, Table, value_cell
 from .compared import guided_sequences
 
-_FRONTS = {"no_anchors": "the front", "anchors_without_vectors": "the front, with anchors without vectors"}
+FRONTS = {"no_anchors": "the front", "anchors_without_vectors": "the front, with anchors without vectors"}
+"""What a headline's `fronts` are called."""
 _REMARK = (
     "Guided training minus the arm, on the seeds and rows that both have: above 0 where guided training is higher. AP is what is "
     "learnt, FP what is left of it at the end, IP and GP (five-shot and zero-shot accuracy at the end) are over those tasks "
@@ -34,7 +35,7 @@ def _rows(order: str, guided: Mapping[str, Any]) -> Iterator[list[Cell]]:
         kept = [estimate(part.get("gain"), part.get("gain_interval")) for part in (mapping(found.get(f)) for f in ("ip", "gp"))]
         values = [value_cell(each, plus=True) for each in (*learnt, *kept)]
         yield [Cell(order), Cell(arm.replace("_", " ")), *values, _seeds([found.get("seeds")])]
-    for name, called in _FRONTS.items():
+    for name, called in FRONTS.items():
         found = mapping(mapping(guided.get("fronts")).get(name))
         if (gap := estimate(found.get("gap"), found.get("gap_interval"))) is not None:
             dash = Cell(DASH)

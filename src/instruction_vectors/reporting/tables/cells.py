@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..values import Estimate, show, show_interval
+from ..values import DASH, Estimate, show, show_interval
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,6 @@ class Table:
 def value_cell(e: Estimate | None, tint: str = "", *, digits: int = 2, plus: bool = False, marked: bool = False) -> Cell:
     """A number with its interval below it, tinted by its size between 0 and 1."""
     if e is None:
-        return Cell("\N{EN DASH}")
+        return Cell(DASH)
     strength = min(max(e.value, 0.0), 1.0) if tint else 0.0
     return Cell(show(e.value, digits, plus=plus), show_interval(e, digits, plus=plus), tint, strength, e.value, marked)

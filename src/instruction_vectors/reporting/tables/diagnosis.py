@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..contents import tasks_of
-from ..values import estimate, estimate_of, mapping, number, sequence
+from ..values import DASH, estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
 
@@ -19,7 +19,7 @@ def verdicts(results: Mapping[str, Any]) -> Table | None:
         cells = [value_cell(estimate_of(told.get(key)), "base") for key in ("base", "tuned")]
         cells += [value_cell(estimate_of(form.get("drop")), plus=True) for form in (told, known, shots)]
         smallest = value_cell(estimate(told.get("smallest")))
-        written = Cell(str(mapping(task.get("written")).get("name") or "\N{EN DASH}"))
+        written = Cell(str(mapping(task.get("written")).get("name") or DASH))
         said = str(verdict.get("reason") or "")
         rows.append([Cell(name), Cell(str(verdict.get("name") or ""), marked=True), *cells, smallest, written, Cell(said)])
     columns = [
@@ -48,7 +48,7 @@ def repairs(results: Mapping[str, Any]) -> Table | None:
         for entry in (*sequence(task.get("rungs")), *sequence(task.get("written_rungs"))):
             rung = mapping(entry)
             over = [e for e in (estimate_of(raw) for raw in mapping(rung.get("over")).values()) if e]
-            beaten = f"{sum(e.low is not None and e.low > 0 for e in over)} of {len(over)}" if over else "\N{EN DASH}"
+            beaten = f"{sum(e.low is not None and e.low > 0 for e in over)} of {len(over)}" if over else DASH
             rows.append([
                 Cell(name), Cell(str(rung.get("name") or "")), value_cell(estimate_of(rung.get("accuracy")), "vector"),
                 value_cell(estimate_of(rung.get("share"))), value_cell(estimate(rung.get("of_base"))),

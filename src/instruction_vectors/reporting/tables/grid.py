@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..contents import order_names, order_of
-from ..values import estimate, estimate_of, mapping, number, sequence
+from ..values import DASH, estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
 _MOST_MATRICES = 24
@@ -103,4 +103,4 @@ def _named(entry: Mapping[str, Any], called: Mapping[tuple[str, str], str]) -> s
 
 def _plain(value: object) -> Cell:
     exact = number(value)
-    return Cell("\N{EN DASH}" if exact is None else f"{exact:g}", order=exact)
+    return Cell(DASH if exact is None else f"{exact:g}", order=exact)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..findings import summary_value
-from ..values import mapping, number
+from ..values import DASH, mapping, number
 from .cells import Cell, Table
 
 _LONGEST = 1500
@@ -57,5 +57,5 @@ def as_text(value: object) -> str:
     elif isinstance(value, float):
         text = f"{value:.6g}"
     else:
-        text = "\N{EN DASH}" if value is None else str(value)
+        text = DASH if value is None else str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\N{HORIZONTAL ELLIPSIS} ({len(text):,} characters)"

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..contents import METRICS, arm_name, arms_of, stages_of, tasks_of
 from ..palette import arm_colours
-from ..values import estimate, mapping, number, sequence, series, show
+from ..values import DASH, estimate, mapping, number, sequence, series, show
 from .cells import Cell, Table, value_cell
 
 
@@ -22,7 +22,7 @@ def stages(results: Mapping[str, Any]) -> Table | None:
             if points := series(data, metric):
                 n = number(mapping(data.get("n")).get(metric))
                 cells = [value_cell(p, colours[arm]) for p in [*points, *[None] * len(heads)][: len(heads)]]
-                rows.append([Cell(name), Cell(arm_name(arm)), Cell(f"{n:.0f}" if n else "\N{EN DASH}"), *cells])
+                rows.append([Cell(name), Cell(arm_name(arm)), Cell(f"{n:.0f}" if n else DASH), *cells])
     return Table("Scores at each stage", ["score", "training", "rows", *heads], rows) if rows else None
 
 
@@ -54,7 +54,7 @@ def continual(results: Mapping[str, Any]) -> Table | None:
             points = [p for p in series(data, metric) if p]
             found[short] = points[-1].value if points else None
         if any(v is not None for v in found.values()):
-            cells = [Cell(show(v), order=v) if v is not None else Cell("\N{EN DASH}") for v in found.values()]
+            cells = [Cell(show(v), order=v) if v is not None else Cell(DASH) for v in found.values()]
             rows.append([Cell(arm_name(arm)), *cells])
     columns = ["training", "AP", "FP", "Forget", "BWT", "FWT", "GP", "IP"]
     remark = (

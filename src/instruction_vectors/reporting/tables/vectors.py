@@ -8,7 +8,7 @@ from typing import Any
 from ..contents import CONDITIONS, arm_name, arms_of, condition_means, condition_values, tasks_of, top_heads
 from ..findings import recovery
 from ..palette import arm_colours
-from ..values import mapping, number
+from ..values import DASH, mapping, number
 from .cells import Cell, Table, value_cell
 
 
@@ -36,13 +36,13 @@ def steering(results: Mapping[str, Any], section: str, part: str = "") -> Table 
             continue
         n = number(inner.get("n")) or (number(data.get("n")) if part != "copying" else None)
         cells = [value_cell(values.get(c), "vector" if c == "x+c+iv" else "base") for c in CONDITIONS]
-        other = str(data.get("other_task") or "\N{EN DASH}")
-        rows.append([Cell(task), Cell(f"{n:.0f}" if n else "\N{EN DASH}", order=n), *cells, Cell(other)])
+        other = str(data.get("other_task") or DASH)
+        rows.append([Cell(task), Cell(f"{n:.0f}" if n else DASH, order=n), *cells, Cell(other)])
     if not rows:
         return None
     if not part and len(rows) > 1 and (means := condition_means(results, section)):
         cells = [value_cell(means.get(c), "vector" if c == "x+c+iv" else "base") for c in CONDITIONS]
-        rows.append([Cell("mean"), Cell("\N{EN DASH}"), *cells, Cell("\N{EN DASH}")])
+        rows.append([Cell("mean"), Cell(DASH), *cells, Cell(DASH)])
     name = {
         "": "First answer token",
         "exact": "Exact match",

@@ -1,0 +1,80 @@
+"""Guided training against the other arms on more tasks that nothing trains on (`scripts/wider_probes.py`)."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from instruction_vectors.continual.headline import headline
+from instruction_vectors.continual.result import Result
+from instruction_vectors.files import read_json
+from instruction_vectors.reporting.tables.beside import FRONTS
+from instruction_vectors.reporting.values import DASH, Estimate, show_full
+
+_OWN, _MORE = "their own", "more"
+_SETS = {"seven": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
+"""Which tasks: those measured in the cells themselves, those asked about later, or both."""
+
+
+def wider(cells: list[Result], folder: Path) -> str:
+    """Two tables over the cells that have a file in the folder."""
+    before = read_json(folder / "M0.json")["probes"]
+    found = [(cell, read_json(path)["probes"]) for cell in cells if (path := folder / f"{cell['name']}.json").exists()]
+    headlines = {
+        name: headline([_asked(cell, before, after, sets) for cell, after in found])["func"] for name, sets in _SETS.items()
+    }
+    return f"{_given_back(headlines)}\n{_beside(headlines)}"
+
+
+def _asked(cell: Result, before: Mapping[str, Any], after: Mapping[str, Any], sets: tuple[str, ...]) -> Result:
+    """The cell with other tasks in the place of those that it measured before training and at the end."""
+    ends = {0: before, -1: after}
+    stages = [dict(stage) for stage in cell["stages"]]
+    for number, more in ends.items():
+        own = stages[number]["probes"]
+        stages[number]["probes"] = (own if _OWN in sets else {}) | (dict(more) if _MORE in sets else {})
+    return cell | {"stages": stages}
+
+
+def _given_back(headlines: Mapping[str, Any]) -> str:
+    """What plain training takes and guided training gives back."""
+    lines = ["| sequence | tasks | IP: how many | loss | gain | share | GP: how many | loss | gain |"]
+    lines.append("| :-- | :-- | --: | --: | --: | --: | --: | --: | --: |")
+    for sequence in next(iter(headlines.values())):
+        for name, found in headlines.items():
+            ip, gp = found[sequence]["ip"], found[sequence]["gp"]
+            share = DASH if ip.get("share") is None else f"{ip['share']:.2f}"
+            told = [_given(ip), share, _given(gp)]
+            lines.append(f"| {sequence} | {name} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _given(found: Mapping[str, Any]) -> str:
+    """How many tasks count, what they lost, and what is gained on them."""
+    return f"{found.get('tasks', 0)} | {_told(found, 'loss')} | {_told(found, 'gain', plus=True)}"
+
+
+def _beside(headlines: Mapping[str, Any]) -> str:
+    """Guided training minus each arm, and minus the front, a column a set of tasks."""
+    lines = [f"| sequence | guided training minus | {' | '.join(f'IP, {name}' for name in headlines)} | GP, all |"]
+    lines.append("| :-- | :-- |" + " --: |" * (len(headlines) + 1))
+    for sequence in next(iter(headlines.values())):
+        own = {name: found[sequence] for name, found in headlines.items()}
+        for arm, columns in _rows(own):
+            lines.append(f"| {sequence} | {arm} | {' | '.join(columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(own: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    every = own["all"]
+    for arm, found in every["beside"].items():
+        kept = [_told(each["beside"][arm]["ip"], "gain", plus=True) for each in own.values()]
+        yield arm.replace("_", " "), [*kept, _told(found["gp"], "gain", plus=True)]
+    for name, called in FRONTS.items():
+        if name in every["fronts"]:
+            yield called, [*(_told(each["fronts"][name], "gap", plus=True) for each in own.values()), DASH]
+
+
+def _told(found: Mapping[str, Any], what: str, *, plus: bool = False) -> str:
+    if found.get(what) is None:
+        return DASH
+    return show_full(Estimate(found[what], *found[f"{what}_interval"]), plus=plus)

@@ -1,0 +1,102 @@
+"""More tasks asked of kept models: which ones, of which model, and the tables of them."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+from evidence.wider import wider
+from wider_probes import asked, opened, untouched
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.methods import method_named
+from instruction_vectors.evaluation.abilities import Probe
+from instruction_vectors.tasks import load_task
+from instruction_vectors.tasks.task import Example, Task
+
+
+def task(name):
+    return Task(name, ("Do.",), tuple(Example(f"{name} {number}", "yes") for number in range(40)))
+
+
+def test_only_tasks_are_asked_about_that_no_sequence_trains_on_and_no_anchor_shows():
+    # capitalize is shipped, colour_5 is trained on with another number of choices.
+    names = ("ag_news", "capitalize", "colour_3", "colour_5", "prev_item")
+    sides = {name: SimpleNamespace(train=task(name), test=None) for name in names}
+    probes = untouched(SimpleNamespace(tasks=sides, sequences={"A": ("colour_5",)}), 5)
+    assert [probe.task.name for probe in probes] == ["ag_news", "prev_item"]
+    assert {len(probe.queries) for probe in probes} == {5}
+
+
+@pytest.mark.parametrize("name", ["sequential", "averaging", "osf"])
+def test_a_kept_model_is_opened_as_its_cell_measured_it(tmp_path, name):
+    base, cell = tiny.model("llama", dtype=torch.float32), Cell("shipped", "antonym", method=name)
+    ids = torch.tensor([[3, 4, 5]])
+    before = base(ids).logits.detach()
+    method = method_named(name)(cell.stage)
+    method.attach(base)
+    method.begin(1, [])
+    with torch.no_grad():
+        for weight in method.trainable().values():
+            weight.add_(0.3)
+    method.save(tmp_path / "adapters" / name / "1")
+    with method.evaluating() as model, torch.no_grad():
+        after = model(ids).logits
+    method.detach()
+    (tmp_path / "result.json").write_text(json.dumps({"cell": cell.resolved(), "tasks": ["antonym"]}))
+    with opened(base, tmp_path) as model, torch.no_grad():
+        assert not model.training
+        assert torch.allclose(model(ids).logits, after, atol=1e-5)
+    assert not torch.allclose(after, before, atol=1e-2)
+    assert torch.allclose(base(ids).logits, before, atol=1e-5)
+    with opened(base, None) as model:
+        assert model is base
+
+
+def test_what_is_kept_of_a_probe_is_right_or_wrong_row_by_row():
+    found = asked(tiny.model("llama", dtype=torch.float32), tiny.tokenizer(), [Probe.of(load_task("antonym"), 3)])
+    assert {form: len(hits) for form, hits in found["probes"]["antonym"].items()} == {"in_context": 3, "zero_shot": 3}
+    assert {type(hit) for hits in found["probes"]["antonym"].values() for hit in hits} == {int}
+
+
+def hits(count):
+    return [1] * count + [0] * (20 - count)
+
+
+def cell(method, guide, ap, end, lr=1e-3):
+    stages = [{"matrix": {"t": hits(count)}, "probes": {"p": asked_(own)}} for count, own in ((0, 18), (ap, end))]
+    settings = {"benchmark": "func", "sequence": "A", "method": method, "guide": guide, "seed": 0}
+    settings["stage"] = {"learning_rate": lr, "epochs": 3}
+    made = {"cell": settings, "name": f"func-A/{method}-{guide}-{lr}", "ap": {"mean": ap / 20}}
+    return made | {"data": {"p/probe": "1"}, "tasks": ["t"], "stages": stages}
+
+
+def asked_(in_context, zero_shot=0):
+    return {"in_context": hits(in_context), "zero_shot": hits(zero_shot)}
+
+
+def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(tmp_path):
+    plain, low = cell("sequential", "none", 16, 2), cell("sequential", "none", 14, 8, lr=3e-4)
+    guided, left_out = cell("steered_anchors", "anchors_iv", 16, 14), cell("osf", "none", 20, 20)
+    more = {"M0": (16, 8, 0), plain["name"]: (4, 4, 0), low["name"]: (12, 4, 0), guided["name"]: (12, 12, 0)}
+    for name, (q, q_zero, floor) in more.items():
+        (path := tmp_path / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"probes": {"q": asked_(q, q_zero), "floor": asked_(floor)}}))
+    shown = [
+        [value.split(" [")[0] for value in line.strip("| ").split(" | ")]
+        for line in lines_of(wider, tmp_path, plain, low, guided, left_out)
+    ]
+    # Of p plain training takes 16 of 20 and guided training gives 12 back; of q 12 and 8, and without examples 4 and 8.
+    assert ["A", "seven", "1", "0.80", "+0.60", "0.75", "0", "–", "–"] in shown
+    assert ["A", "the others", "1", "0.60", "+0.40", "0.67", "1", "0.20", "+0.40"] in shown
+    assert ["A", "all", "2", "0.70", "+0.50", "0.71", "1", "0.20", "+0.40"] in shown
+    assert ["A", "sequential", "+0.60", "+0.40", "+0.50", "+0.40"] in shown
+    assert ["A", "sequential, lr 0.0003", "+0.30", "0.00", "+0.15", "+0.40"] in shown
+    # At guided training's AP plain training stands for the front, for the lower rate learns less.
+    assert ["A", "the front", "+0.60", "+0.40", "+0.50", "–"] in shown
+    assert not [line for line in shown if line[1].startswith("osf")]
+
+
+def lines_of(made, folder, *cells):
+    return [line for line in made(list(cells), folder).splitlines() if line.startswith("| A")]
