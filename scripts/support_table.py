@@ -36,7 +36,8 @@ HEAD = """# Support
 
 Made by `make support-table` from checks on a tiny random model of each family, in float64, each against a slow and obvious way
 to the same numbers; a test keeps this page in step. Any decoder-only family of `transformers` with softmax attention should work,
-listed or not: `iv doctor --model NAME` tells.
+listed or not: `iv doctor --model NAME` tells. `load` is a convenience: a model opened by `AutoModelForCausalLM.from_pretrained`, quantised
+or not, goes in its place everywhere.
 
 ## Quantised models
 

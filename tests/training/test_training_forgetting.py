@@ -94,6 +94,8 @@ def test_what_is_logged_is_what_one_measures_by_hand(tmp_path):
     for form in ("instruction", "knowledge"):  # the second task has no knowledge form, so neither is ranked
         want = fmean(measure(model, tokenizer, PROBES[0], [form])[form])
         assert last[f"forgetting/{form}"] == pytest.approx(want, abs=1e-12)
+    want = fmean(fmean(measure(model, tokenizer, probe, ["in_context"])["in_context"]) for probe in PROBES)
+    assert last["forgetting/in_context"] == pytest.approx(want, abs=1e-12)
     model.eval()
     logprobs, divergences = [], []
     for probe in PROBES:

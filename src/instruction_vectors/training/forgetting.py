@@ -47,7 +47,8 @@ class ForgettingCallback(TrainerCallback):
         trainer: the trainer the callback is added to.
         probes: tasks and the rows of them to measure; by default 16 rows each of three shipped tasks.
         every: optimizer steps between measurements.
-        forms: what is measured and must not drop; forms a probe's task lacks are left out.
+        forms: what is measured and must not drop, by default answers written out after solved examples, where forgetting
+            was seen (docs/evidence.md), and ranked options; forms a probe's task lacks are left out.
         vectors: by task name, instruction vectors whose heads are watched too (`forgetting/cosine`).
         action: what to do on a drop.
         margin: the drop that is let pass, as a share of 1. With 48 rows one row is 0.02 to 0.03, so 0.1 is a handful.
@@ -64,7 +65,7 @@ class ForgettingCallback(TrainerCallback):
         probes: Sequence[Probe] | None = None,
         *,
         every: int = 100,
-        forms: Sequence[Form] = ("instruction", "knowledge"),
+        forms: Sequence[Form] = ("in_context", "instruction", "knowledge"),
         vectors: Mapping[str, InstructionVector] | None = None,
         action: Action = "warn",
         margin: float = 0.1,
