@@ -16,7 +16,7 @@ from instruction_vectors.continual.runner import Runner
 from instruction_vectors.errors import IVError
 from instruction_vectors.evaluation.generation import generate
 from instruction_vectors.tasks import load_task
-from instruction_vectors.training.anchors import anchor_rows
+from instruction_vectors.training.anchors import Anchor, anchor_rows
 from instruction_vectors.training.config import IVGuidanceConfig
 
 
@@ -41,13 +41,13 @@ def test_anchors_ask_other_instructions_about_the_task_s_inputs_and_keep_what_th
         assert anchor.prompt.startswith(load_task(anchor.instruction).instruction)
         assert anchor.prompt.count("Input:") == 3
         assert anchor.prompt.rsplit("Input: ", 1)[1].removesuffix("\nOutput:") in inputs
-        (said,) = generate(opened, tokenizer, [anchor.prompt], max_new_tokens=8, stop=["\n"])
-        assert anchor.answer == said.rstrip()
+        (said,) = generate(opened, tokenizer, [anchor.prompt], max_new_tokens=8)
+        assert anchor.answer == said.split("\n")[0] + "\n" * ("\n" in said)
     assert made == make_anchors(opened, tokenizer, lesson, tasks, share=0.75, shots=2, seed=0)
     assert made != make_anchors(opened, tokenizer, lesson, tasks, share=0.75, shots=2, seed=1)
     for anchor, row in zip(made, anchor_rows(tokenizer, made), strict=True):
         labelled = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
-        assert tokenizer.decode(labelled) == anchor.answer + "\n"
+        assert tokenizer.decode(labelled) == anchor.answer
         assert row["vector"] == anchor.instruction
 
 
@@ -66,8 +66,8 @@ def test_steered_anchors_are_asked_without_examples_and_answered_under_their_own
     for anchor in made:
         assert anchor.prompt.count("Input:") == 1
         edit = lambda where, name=anchor.instruction: vectors[name].applied(opened, positions=where)  # noqa: E731
-        (said,) = generate(opened, tokenizer, [anchor.prompt], max_new_tokens=8, stop=["\n"], edit=edit)
-        assert anchor.answer == said.rstrip()
+        (said,) = generate(opened, tokenizer, [anchor.prompt], max_new_tokens=8, edit=edit)
+        assert anchor.answer == said.split("\n")[0] + "\n" * ("\n" in said)
     assert {(anchor.prompt, anchor.answer) for anchor in made} != {(anchor.prompt, anchor.answer) for anchor in plain}
 
 
@@ -109,3 +109,13 @@ def test_a_cell_trains_on_a_quarter_more_rows_and_each_instruction_has_its_vecto
     kept = {path.name for path in tmp_path.glob("shared/*/vectors/*")}
     named = {anchor["instruction"] for anchor in anchors}
     assert (named <= kept) == (guide == "iv")
+
+
+def test_an_answer_is_taught_to_end_where_the_model_ended_it_and_not_where_it_was_cut_off(model: str) -> None:
+    _, tokenizer = load(model)
+    made = [Anchor("Say it.\nInput: a\nOutput:", said, "antonym") for said in (" short\n", " the coin is a coin of the")]
+    taught = [
+        [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+        for row in anchor_rows(tokenizer, made)
+    ]
+    assert [tokenizer.decode(tokens) for tokens in taught] == [" short\n", " the coin is a coin of the"]

@@ -132,7 +132,7 @@ class Preparation:
             )
             return [asdict(each) for each in made]
 
-        return [Anchor(**each) for each in self.ledger.step(f"{method.name}/{share:g}/{lesson.name}", compute)]
+        return [Anchor(**each) for each in self.ledger.step(f"{method.name}/{share:g}/lines/{lesson.name}", compute)]
 
     def anchor_vectors(self, heads: Sequence[Head]) -> dict[str, InstructionVector]:
         """The vector of every instruction that anchors are under, on the heads of the sequence's vectors."""

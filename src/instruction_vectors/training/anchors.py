@@ -41,7 +41,10 @@ _MEAN_PROMPTS, _SHOTS, _MEAN_CONTEXTS = 25, 5, 5
 
 @dataclass(frozen=True)
 class Anchor:
-    """A prompt under another instruction, what the original model answers, and that instruction's name."""
+    """A prompt under another instruction, what the original model answers, and that instruction's name.
+
+    The answer is a line with its newline, or what there is of it where the model had not ended it after `ANSWER_TOKENS`.
+    """
 
     prompt: str
     answer: str
@@ -57,7 +60,7 @@ def anchors_on(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], tasks: Mapping[str, Task], *,
     shots: int, seed: int, vectors: Mapping[str, InstructionVector] | None = None,
 ) -> list[Anchor]:  # fmt: skip
-    """An anchor on each input, the instructions of `tasks` in turn; an empty answer makes none.
+    """An anchor on each input, the instructions of `tasks` in turn; an empty line makes none.
 
     Args:
         model: the original one.
@@ -75,15 +78,16 @@ def anchors_on(
         query = Example(" ".join(text.split()[:_LONGEST_INPUT])[: 10 * _LONGEST_INPUT], "")
         asked.append((instructed(tasks[name], query, shots=context, template=PLAIN).text, name))
     return [
-        Anchor(text, answer.rstrip(), name)
+        Anchor(text, answer, name)
         for (text, name), answer in zip(asked, _answers(model, tokenizer, asked, vectors), strict=True)
         if answer.strip()
     ]
 
 
 def anchor_rows(tokenizer: PreTrainedTokenizerBase, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
-    """Anchors as the trainer takes them, each under its instruction's vector."""
-    return [row for each in anchors for row in rows_of(tokenizer, [Prompt(each.prompt, each.answer)], vector=each.instruction)]
+    """Anchors as the trainer takes them, each under its instruction's vector; an answer cut off is not taught to end there."""
+    made = [rows_of(tokenizer, [Prompt(each.prompt, each.answer)], end="", vector=each.instruction) for each in anchors]
+    return [row for rows in made for row in rows]
 
 
 def steered_anchors(
@@ -127,10 +131,11 @@ def _answers(
     asked: Sequence[tuple[str, str]],
     vectors: Mapping[str, InstructionVector] | None,
 ) -> list[str]:
-    """One line to each prompt; those of one instruction together where its vector goes in."""
+    """One line to each prompt, with its newline; those of one instruction together where its vector goes in."""
 
     def written(prompts: Sequence[str], edit: PrefillEdit | None = None) -> list[str]:
-        return generate(model, tokenizer, prompts, max_new_tokens=ANSWER_TOKENS, stop=["\n"], batch_size=32, edit=edit)
+        texts = generate(model, tokenizer, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=32, edit=edit)
+        return ["".join(text.partition("\n")[:2]) for text in texts]
 
     if vectors is None:
         return written([text for text, _ in asked])
