@@ -12,6 +12,7 @@ import torch
 
 from instruction_vectors.continual import course
 from instruction_vectors.continual import guides as folder_of_guides
+from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.guides import guide_named, guides
 from instruction_vectors.continual.runner import Runner
@@ -86,6 +87,16 @@ def test_guides_of_anchors_are_the_same_on_anchors_alone(vectors, name, same):
     assert guide_named(name)("b", vectors, CONFIG) == guide_named(same)("b", vectors, CONFIG)
     assert guide_named(name).anchors_only
     assert not guide_named(same).anchors_only
+
+
+@pytest.mark.parametrize(
+    "settings", [{"guide": "lwf"}, {"guide": "iv", "guidance": IVGuidanceConfig(kl_positions="answer")}], ids=["lwf", "answer"]
+)
+def test_rows_of_no_task_are_not_compared_token_by_token(settings):
+    with pytest.raises(IVError, match="'mix_in' trains on rows that no vector is of"):
+        Cell("shipped", "antonym", method="mix_in", **settings)
+    Cell("shipped", "antonym", method="mix_in", guide="none", guidance=IVGuidanceConfig(kl_positions="answer"))
+    Cell("shipped", "antonym", method="mix_in", guide="iv")
 
 
 def test_rows_kept_of_an_earlier_task_are_under_that_tasks_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import tiny
 import tiny_training as kit
 import torch
 
-from instruction_vectors.errors import DataError
+from instruction_vectors.errors import DataError, HookError
 from instruction_vectors.evaluation.scoring import Score, chance_corrected, copies_input, rank, score, score_prompts, score_tokens
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.tasks import load_task
@@ -213,6 +213,30 @@ def test_a_prompt_longer_than_the_context_is_refused_by_number(model, tokenizer)
     assert len(score(model, tokenizer, [fits], [[" w2"]])) == 1
     with pytest.raises(DataError, match="prompt 2 takes 130 tokens with its longest answer, more than the model's 128"):
         score(model, tokenizer, ["w1", words], [[" w2"], [" w2"]])
+
+
+@pytest.mark.parametrize(("exact", "longest"), [(False, (3, 4, 5, 6)), (True, (3, 4, 5))])
+def test_an_answer_is_read_to_its_end_only_where_what_follows_it_is_asked_for(tokenizer, exact, longest):
+    model = tiny.model("gpt2", n_positions=6)  # the prompt takes three tokens, the first of them `<s>`
+    score(model, tokenizer, [tiny.text(1, 2)], [[f" {tiny.text(*longest)}"]], exact=exact)
+    with pytest.raises(DataError, match="prompt 1 takes"):
+        score(model, tokenizer, [tiny.text(1, 2)], [[f" {tiny.text(*longest, 9)}"]], exact=exact)
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+@pytest.mark.parametrize("answers", [[" w7 w8"], [" w7 w8", " w5"]])
+def test_a_vector_that_goes_in_at_the_last_token_read_is_no_way_to_score_answers(tokenizer, family, answers):
+    model = tiny.model(family, dtype=torch.float32)
+    vector = kit.vector(model)
+    with pytest.raises(HookError, match="pass edit=lambda where"), vector.applied(model):
+        score(model, tokenizer, [PROMPTS[0]], [answers])
+    steered = score(model, tokenizer, [PROMPTS[0]], [answers], edit=lambda where: vector.applied(model, positions=where))
+    assert steered != score(model, tokenizer, [PROMPTS[0]], [answers])
+    # Of an answer of one token nothing beyond the prompt is read.
+    with vector.applied(model):
+        inside = score(model, tokenizer, [PROMPTS[0]], [[" w7"]])
+    outside = score(model, tokenizer, [PROMPTS[0]], [[" w7"]], edit=lambda where: vector.applied(model, positions=where))
+    assert inside[0][0].logprob == pytest.approx(outside[0][0].logprob, abs=1e-6)
 
 
 def test_scoring_leaves_the_model_in_the_mode_it_found(model, tokenizer):

@@ -236,3 +236,13 @@ def test_without_a_tokenizer_the_remedy_is_named(tmp_path):
     trainer = Trainer(model=adapted(), args=kit.arguments(tmp_path), train_dataset=ROWS, data_collator=kit.padded)
     with pytest.raises(TrainingError, match="pass `tokenizer`, or `processing_class` to the trainer"):
         ForgettingCallback(trainer, PROBES)
+
+
+def test_without_forms_the_path_alone_is_watched_and_nothing_counts_as_a_drop(tmp_path, caplog):
+    trainer = stock(model := adapted(), tmp_path)
+    trainer.add_callback(ForgettingCallback(trainer, PROBES, every=4, forms=(), vectors={"shift": kit.vector(model)}))
+    trainer.train()
+    looks = [entry for entry in trainer.state.log_history if "forgetting/cosine" in entry]
+    assert [entry["step"] for entry in looks] == [0, 4, 8]
+    assert not [name for name in looks[0] if name in ("forgetting/instruction", "forgetting/knowledge", "forgetting/in_context")]
+    assert not caplog.records

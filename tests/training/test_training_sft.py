@@ -195,7 +195,9 @@ def test_evaluation_gives_trl_s_loss(tmp_path):
     [
         ({"packing": True, "packing_strategy": "wrapped", "max_length": 8}, "'wrapped' cuts samples apart"),
         ({"packing": True, "packing_strategy": "bfd_split", "max_length": 8}, "'bfd_split' cuts samples apart"),
-        ({"packing": True, "max_length": 40, "several": True}, "packing drops the column that names"),
+        ({"packing": True, "max_length": 40, "given": ("a", "b")}, "packing drops the column that names"),
+        # Rows that name no vector train plainly, and once packed none names one.
+        ({"packing": True, "max_length": 40, "given": ("a", None)}, "packing drops the column that names"),
         ({"completion_only_loss": False}, "the loss covers the prompts too"),
         ({"loss_type": "dft"}, "loss_type='nll', not 'dft'"),
         ({"label_smoothing_factor": 0.1}, "leave out label_smoothing_factor"),
@@ -205,7 +207,8 @@ def test_evaluation_gives_trl_s_loss(tmp_path):
 def test_what_guidance_cannot_go_with_is_refused_at_construction(tmp_path, options, message):
     model = kit.adapted()
     vector = kit.vector(model)
-    given = {"a": vector, "b": vector} if options.pop("several", False) else vector
+    names = options.pop("given", ())
+    given = {name or "": vector if name else None for name in names} or vector
     with pytest.raises(TrainingError, match=message):
         made(tmp_path, ended(PAIRS), model=model, vector=given, **options)
 

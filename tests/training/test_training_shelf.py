@@ -93,6 +93,13 @@ def test_another_vector_has_a_shelf_of_its_own_and_a_damaged_file_is_passed_over
     assert "cannot be read" in caplog.text
 
 
+def test_another_precision_has_a_shelf_of_its_own(tmp_path):
+    shelf = tmp_path / "shelf"
+    whole, mixed = run(tmp_path / "whole", shelf), run(tmp_path / "mixed", shelf, bf16=True)
+    assert whole.teacher.forwards == mixed.teacher.forwards > 0
+    assert whole.teacher.fingerprint != mixed.teacher.fingerprint
+
+
 def test_without_a_folder_nothing_is_written(tmp_path):
     run(tmp_path / "run", None)
     assert not files(tmp_path)

@@ -116,6 +116,19 @@ def test_the_check_is_of_the_prompts_and_the_patch_asked_for(tok, options):
         assert not torch.allclose(plain.sufficiency.chosen, tried.sufficiency.chosen, atol=1e-5)
 
 
+def test_more_than_half_of_the_heads_have_no_random_sets_beside_them(tok):
+    heads = [(layer, head) for layer in range(tiny.LAYERS) for head in range(tiny.HEADS)]
+    half = len(heads) // 2
+    assert (
+        joint_check(
+            tiny.shared("llama"), tok, NEXT, heads[:half], prompts=2, mean_prompts=2, shots=2, draws=2
+        ).necessity.random.shape[0]
+        == 2
+    )
+    with pytest.raises(VectorError, match=f"{half + 1} of {len(heads)} heads are chosen"):
+        joint_check(tiny.shared("llama"), tok, NEXT, heads[: half + 1], prompts=2, mean_prompts=2, shots=2, draws=2)
+
+
 def test_the_check_averages_only_over_prompts_answered_right_where_that_is_asked_for(tok):
     model, given = tiny.shared("llama"), {"prompts": 2, "mean_prompts": 8, "shots": 2, "source": "instructions"}
     rows = []

@@ -98,6 +98,12 @@ class Cell:
             raise IVError(f"guide {self.guide!r} guides anchors, which method {self.method!r} does not make")
         if guide.anchors_only and self.guidance.kl_positions == "answer":
             raise IVError(f"guide {self.guide!r} leaves the tasks' own rows alone, so kl_positions must be 'last_input'")
+        compared = guide.guidance(self.guidance).kl_positions
+        if method.trains_on_instructions and self.guide != "none" and compared == "answer":
+            raise IVError(
+                f"method {self.method!r} trains on rows that no vector is of, and guide {self.guide!r} compares every answer "
+                "token (kl_positions 'answer'): take another of the two, or kl_positions 'last_input'"
+            )
         if self.guidance.mode == "summed":
             raise IVError("guidance.mode 'summed' needs a vector's layer, which no cell chooses; take 'distributed'")
         one_of(DType, self.dtype, "dtype")

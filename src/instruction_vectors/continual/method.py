@@ -34,6 +34,7 @@ class Method:
         settings: its attributes that a user may set; their values here are the defaults.
         parts: those of them that are a part of a whole, so at most 1.
         needs_instructions: whether general instruction rows are to be read for it.
+        trains_on_instructions: whether they are trained on, under no task's vector.
         instructions: those rows, given before `attach`.
         anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
         anchors_shots: solved examples before each, as many as a cell's other prompts have by default.
@@ -46,6 +47,7 @@ class Method:
     settings: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
     needs_instructions: ClassVar[bool] = False
+    trains_on_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
     anchors_share: ClassVar[float] = 0.0
     anchors_shots: ClassVar[int | None] = None

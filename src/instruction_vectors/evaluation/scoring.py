@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.generation import context_length
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
+from instruction_vectors.models.hooks import refuse_ends_edited
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks, packs
 from instruction_vectors.tasks.prompts import Prompt
@@ -142,7 +143,7 @@ def score_tokens(
     wanted = [exact] * len(pairs) if isinstance(exact, bool) else list(exact)
     if len(wanted) != len(pairs):
         raise DataError(f"{len(pairs)} prompts but {len(wanted)} values of exact")
-    _check_room(context_length(anatomy), pairs)
+    _check_room(context_length(anatomy), pairs, wanted)
     flat = [_Pair(i, k, *pair, whole=wanted[i]) for i, row in enumerate(pairs) for k, pair in enumerate(row)]
     results: list[list[Score | None]] = [[None] * len(row) for row in pairs]
     done = 0
@@ -156,12 +157,12 @@ def score_tokens(
     return results  # type: ignore[return-value]  # every place was filled
 
 
-def _check_room(context: int | None, pairs: Sequence[Sequence[TokenPair]]) -> None:
+def _check_room(context: int | None, pairs: Sequence[Sequence[TokenPair]], wanted: Sequence[bool]) -> None:
     """A model reads nonsense beyond its context, most without a word."""
-    for number, row in enumerate(pairs, start=1):
+    for number, (row, whole) in enumerate(zip(pairs, wanted, strict=True), start=1):
         longest = max(len(prompt) + len(target) for prompt, target in row)
-        # The last token of an answer is predicted, not read.
-        if context is not None and longest - 1 > context:
+        # The last token of an answer is predicted, not read, unless what follows it is asked for.
+        if context is not None and longest - (not whole) > context:
             raise DataError(
                 f"prompt {number} takes {longest} tokens with its longest answer, more than the model's {context}; "
                 "shorten it, or take fewer shots"
@@ -236,6 +237,8 @@ def _score_group(
     anatomy: Anatomy, pairs: Sequence[_Pair], endings: Tensor | None, edits: Sequence[Edit | None], rounding: Rounding
 ) -> Iterator[dict[str, Any]]:
     """One forward; for each pair the fields of its `Score` but the characters."""
+    if any(len(pair.read) > len(pair.prompt) for pair in pairs):
+        refuse_ends_edited(anatomy, "pass edit=lambda where: vector.applied(model, positions=where) in place of the `with` block")
     last_input = [len(pair.prompt) - 1 for pair in pairs]
     # An edited token is shared by the answers of its own prompt, never with another prompt.
     owners = [None if edits[pair.row] is None else pair.row for pair in pairs]

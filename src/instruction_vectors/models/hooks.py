@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,31 @@ from instruction_vectors.models.anatomy import Anatomy
 
 HeadEdit = Callable[[int, Float[Tensor, "batch seq heads head_dim"]], Float[Tensor, "batch seq heads head_dim"]]
 StreamEdit = Callable[[int, Float[Tensor, "batch seq hidden"]], Float[Tensor, "batch seq hidden"]]
+
+
+_ends_edited: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Models in which something goes in where a prompt ends, taken to be the last token of whatever is read, and how often over."""
+
+
+@contextmanager
+def ends_edited(anatomy: Anatomy) -> Iterator[None]:
+    """Say so of a model for the length of a `with` block."""
+    model = anatomy.causal_lm
+    _ends_edited[model] = _ends_edited.get(model, 0) + 1
+    try:
+        yield
+    finally:
+        _ends_edited[model] -= 1
+
+
+def refuse_ends_edited(anatomy: Anatomy, advice: str) -> None:
+    """What reads beyond a prompt must not run where the last token read is taken for the prompt's end.
+
+    Raises:
+        HookError: it would.
+    """
+    if _ends_edited.get(anatomy.causal_lm):
+        raise HookError(f"the vector would go in at the last token read, which is not the prompt's: {advice}")
 
 
 class Firings:

@@ -123,7 +123,11 @@ def _vector(recipe: Recipe) -> Any:
 
 def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
     torch.manual_seed(recipe.seed)
-    modules = recipe.target_modules.split(",") if recipe.target_modules else None
+    modules = [name.strip() for name in recipe.target_modules.split(",")] if recipe.target_modules else None
+    found = [name for name, _ in model.named_modules()]
+    # PEFT complains only where none of them is found.
+    if strangers := [name for name in modules or () if not any(f".{each}".endswith(f".{name}") for each in found)]:
+        raise TrainingError(f"the model has no module {', '.join(map(repr, strangers))}; name modules with target_modules")
     config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=modules, task_type="CAUSAL_LM")
     try:
         return get_peft_model(model, config)

@@ -128,8 +128,8 @@ class ForgettingCallback(TrainerCallback):
         self._log(values, control)
         self._first = self._first or values
         drops = {f: self._first.get(f"forgetting/{f}", 0.0) - values.get(f"forgetting/{f}", 0.0) for f in self.forms}
-        worst = max(drops, key=drops.__getitem__)
-        if not drops[worst] > self.margin:
+        worst = max(drops, key=drops.__getitem__, default=None)
+        if worst is None or not drops[worst] > self.margin:
             self._good = (state.global_step, self._trained()) if self.action == "roll_back" else None
             return
         then, now = self._first[f"forgetting/{worst}"], values[f"forgetting/{worst}"]

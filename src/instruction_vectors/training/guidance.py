@@ -289,7 +289,9 @@ class IVGuidance:
             raise TrainingError("teacher='previous' keeps a copy of the weights, which are sharded here; use teacher='original'")
         teaches, view = frozen(model, self.reference, config.teacher)
         steer = partial(self._steered, teaches, scale=config.teacher_scale)
-        teacher = Teacher(anatomy_of(teaches), view, steer, partial(teacher_identity, teaches, self.vectors, config))
+        precision = self.accelerator.mixed_precision  # type: ignore[attr-defined]
+        told = partial(teacher_identity, teaches, self.vectors, config, precision)
+        teacher = Teacher(anatomy_of(teaches), view, steer, told)
         if shards:
             refuse_parts(teaches, "the teacher")
             teacher.fingerprint  # noqa: B018 (kept from now on: later no process has all weights)

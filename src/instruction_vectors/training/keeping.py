@@ -39,9 +39,15 @@ def load_beside(teacher: Teacher, checkpoint: str | bool, output_dir: str) -> No
         teacher.load(path)
 
 
-def teacher_identity(teaches: nn.Module, vectors: Mapping[str, InstructionVector], config: IVGuidanceConfig) -> str:
-    """SHA-256 of all that decides what a teacher says; to be asked while it is the frozen model."""
-    digest = hashlib.sha256(f"{config.teacher} {config.mode} {config.teacher_scale} {model_fingerprint(teaches)}".encode())
+def teacher_identity(
+    teaches: nn.Module, vectors: Mapping[str, InstructionVector], config: IVGuidanceConfig, precision: str
+) -> str:
+    """SHA-256 of all that decides what a teacher says; to be asked while it is the frozen model.
+
+    `precision` is the mixed precision it computes in, `no` for the weights' own.
+    """
+    told = f"{config.teacher} {config.mode} {config.teacher_scale} {precision} {model_fingerprint(teaches)}"
+    digest = hashlib.sha256(told.encode())
     beside = _adapting(teaches)  # a fingerprint leaves adapters out
     if config.teacher == "previous":  # what trains need lie in no adapted layer: a learnt prompt
         beside |= {name: weight for name, weight in teaches.named_parameters() if weight.requires_grad}

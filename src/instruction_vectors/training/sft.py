@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from torch import Tensor, nn
 
 from instruction_vectors.errors import IVError, TrainingError, install_extra
+from instruction_vectors.models.precision import widest
 from instruction_vectors.training.guidance import IVGuidance
 from instruction_vectors.training.targets import Targets, model_inputs
 
@@ -80,7 +81,7 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
         mask = inputs.get("attention_mask")
         read = mask.sum() if isinstance(mask, Tensor) and mask.dim() == 2 else inputs["input_ids"].numel()
         counted = [len(found), -(found.exp() * found).sum(), hits, read]
-        own = torch.tensor([float(value) for value in counted], dtype=torch.float64, device=logits.device)
+        own = torch.tensor([float(value) for value in counted], dtype=widest(logits.device), device=logits.device)
         labels, entropy, right, tokens = self.accelerator.gather(own[None]).sum(0).tolist()
         metrics["entropy"].append(entropy / labels)
         metrics["mean_token_accuracy"].append(right / labels)
@@ -97,7 +98,7 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
                 f"packing_strategy={args.packing_strategy!r} cuts samples apart, so it is not known where an answer begins; "
                 "use packing_strategy='bfd' or packing=False"
             )
-        if len(self.vectors) > 1:
+        if len(self.vectors) + len(self.unguided) > 1:
             raise TrainingError(
                 "packing drops the column that names each row's vector; pass a single vector, or set packing=False "
                 "(padding_free=True keeps the names)"

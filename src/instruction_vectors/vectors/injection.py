@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from instruction_vectors.errors import HookError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of, unwrap
-from instruction_vectors.models.hooks import edit_heads, edit_stream
+from instruction_vectors.models.hooks import edit_heads, edit_stream, ends_edited
 
 if TYPE_CHECKING:
     from instruction_vectors.vectors.vector import InstructionVector
@@ -194,11 +194,13 @@ def _prefill_watched(model: nn.Module, places: _Places) -> Iterator[None]:
             where[inside, ends[inside]] = True
         places.set(where)
 
+    anatomy = anatomy_of(model)
     # Every path ends in the backbone, PEFT's and generation's included.
-    handle = anatomy_of(model).backbone.register_forward_pre_hook(watch, with_kwargs=True)
+    handle = anatomy.backbone.register_forward_pre_hook(watch, with_kwargs=True)
     causal_lm.generate = generate
     try:
-        yield
+        with ends_edited(anatomy):
+            yield
     finally:
         handle.remove()
         if own is None:

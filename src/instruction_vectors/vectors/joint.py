@@ -130,7 +130,7 @@ def joint_check(
 ) -> JointCheck:
     """Try chosen heads together, beside `draws` random sets of as many other heads.
 
-    Prompts are drawn apart from those that `extract` finds heads on with the same seed, as far as the task has rows.
+    Prompts are drawn with another seed than those that `extract` finds heads on; of few rows some are queries of both.
 
     Args:
         model: a decoder-only causal language model.
@@ -151,13 +151,17 @@ def joint_check(
         progress: called with the number of sides done.
 
     Raises:
-        VectorError: no head, or one that does not exist.
+        VectorError: no head, one that does not exist, or more than half of all, beside which no random set is as large.
         DataError: no prompt to average over, or none that the model answers right.
         HookError: NaN or infinite activations.
     """
     anatomy = anatomy_of(model)
     check_heads(heads, anatomy)
     others = [head for head in all_heads(anatomy) if head not in set(heads)]
+    if len(others) < len(heads):
+        raise VectorError(
+            f"{len(heads)} of {len(heads) + len(others)} heads are chosen, so no random sets of as many others exist; take fewer"
+        )
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(others), generator=generator)[: len(heads)].tolist() for _ in range(draws)]
     sets = [list(heads), *([others[i] for i in order] for order in orders)]

@@ -13,6 +13,7 @@ from instruction_vectors.continual.method import Method
 from instruction_vectors.continual.stage import lora_config
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
+from instruction_vectors.models.precision import widest
 
 _DAMPING = 0.01
 """Of the mean second moment, added in every direction: few rows leave some unseen (the authors' code, as in PEFT)."""
@@ -84,7 +85,7 @@ class CorDA(Method):
 
 def _adder(sums: dict[Any, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        rows = args[0].flatten(0, -2).double()
+        rows = args[0].flatten(0, -2).to(widest(args[0].device))
         sums[layer] = sums.get(layer, 0) + rows.T @ rows
 
     return hook

@@ -86,7 +86,7 @@ def wasserstein(one: Float[Tensor, "point hidden"], other: Float[Tensor, "point 
     Between as many points, some one-to-one matching carries the least (Peyré and Cuturi 1803.00567, prop. 2.1).
     """
     count = min(len(one), len(other))
-    distances = torch.cdist(one[:count].double(), other[:count].double()).cpu().numpy()
+    distances = torch.cdist(one[:count].cpu().double(), other[:count].cpu().double()).numpy()
     return float(distances[linear_sum_assignment(distances)].mean())
 
 

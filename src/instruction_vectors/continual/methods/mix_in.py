@@ -16,6 +16,7 @@ class MixIn(Method):
     name = "mix_in"
     source = "Scialom et al. 2205.12393"
     needs_instructions = True
+    trains_on_instructions = True
     settings = ("share",)
     share = 0.05
 
