@@ -9,6 +9,7 @@ from evidence.fallen import as_diagnosis, covered, fallen
 from evidence.forms import forms
 from evidence.preset import preset
 from evidence.steering import steering
+from evidence.wider import wider
 
 from instruction_vectors.continual.gather import finished, gather
 from instruction_vectors.continual.headline import headline
@@ -37,6 +38,7 @@ def main() -> None:
             evidence,
             {
                 "func": _folded(write_summary(func)),
+                "wider": wider(func_cells, ROOT / "results" / "wider"),
                 "forms": forms(func_cells),
                 "covered": covered(pooled),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),

@@ -1,11 +1,13 @@
 """Guided training against the other arms on more tasks that nothing trains on (`scripts/wider_probes.py`)."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from instruction_vectors.continual.headline import headline
-from instruction_vectors.continual.result import Result
+from instruction_vectors.continual.headline import arm_name, headline
+from instruction_vectors.continual.result import Result, rate, way
 from instruction_vectors.files import read_json
 from instruction_vectors.reporting.tables.beside import FRONTS
 from instruction_vectors.reporting.values import DASH, Estimate, show_full
@@ -16,13 +18,13 @@ _SETS = {"seven": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
 
 
 def wider(cells: list[Result], folder: Path) -> str:
-    """Two tables over the cells that have a file in the folder."""
+    """Three tables over the cells that have a file in the folder."""
     before = read_json(folder / "M0.json")["probes"]
     found = [(cell, read_json(path)["probes"]) for cell in cells if (path := folder / f"{cell['name']}.json").exists()]
     headlines = {
         name: headline([_asked(cell, before, after, sets) for cell, after in found])["func"] for name, sets in _SETS.items()
     }
-    return f"{_given_back(headlines)}\n{_beside(headlines)}"
+    return f"{_given_back(headlines)}\n{_beside(headlines)}\n{_levels(before, found)}"
 
 
 def _asked(cell: Result, before: Mapping[str, Any], after: Mapping[str, Any], sets: tuple[str, ...]) -> Result:
@@ -61,6 +63,19 @@ def _beside(headlines: Mapping[str, Any]) -> str:
         own = {name: found[sequence] for name, found in headlines.items()}
         for arm, columns in _rows(own):
             lines.append(f"| {sequence} | {arm} | {' | '.join(columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _levels(before: Mapping[str, Any], found: Sequence[tuple[Result, Mapping[str, Any]]]) -> str:
+    """The means over all the tasks asked about later, whatever the model before training can do of them."""
+    arms: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for cell, after in found:
+        arms[cell["cell"]["sequence"], f"{arm_name(*way(cell))}, lr {rate(cell)[0]:g}".replace("_", " ")].append(after)
+    lines = ["| sequence | arm | IP, all the others | GP, all the others | seeds |", "| :-- | :-- | --: | --: | --: |"]
+    for (sequence, arm), seeds in {(DASH, "before training"): [before], **arms}.items():
+        means = [fmean(fmean(rows[form]) for probes in seeds for rows in probes.values()) for form in ("in_context", "zero_shot")]
+        count = DASH if seeds == [before] else str(len(seeds))
+        lines.append(f"| {sequence} | {arm} | {means[0]:.2f} | {means[1]:.2f} | {count} |")
     return "\n".join(lines) + "\n"
 
 

@@ -96,6 +96,9 @@ def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(tmp_p
     # At guided training's AP plain training stands for the front, for the lower rate learns less.
     assert ["A", "the front", "+0.60", "+0.40", "+0.50", "–"] in shown
     assert not [line for line in shown if line[1].startswith("osf")]
+    # Over q and the task at its floor, of which no headline speaks.
+    assert ["A", "steered anchors iv, lr 0.001", "0.30", "0.30", "1"] in shown
+    assert ["A", "sequential, lr 0.0003", "0.30", "0.10", "1"] in shown
 
 
 def lines_of(made, folder, *cells):
