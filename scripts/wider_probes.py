@@ -1,13 +1,14 @@
 """Asks the kept models of finished cells about more tasks of FUNC, none of them trained on or among the instructions of anchors.
 
-Row-by-row results go into a folder, a file a cell and `M0.json` of the model before training; what is there is not measured again:
+Row-by-row results go into a folder, a file a cell and `M0.json` of the model before training; each names the `result.json` of its
+cell by its SHA-256, and what is there of the same one is not measured again:
 
     OMP_NUM_THREADS=1 python scripts/wider_probes.py runs/func/cells/*/* --data-dir DATA --out results/wider
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import plain_name
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.environment import code_fingerprint, versions
+from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Form, Probe, measure
-from instruction_vectors.files import read_json, write_atomic
+from instruction_vectors.files import read_json, sha256_of, write_atomic
 from instruction_vectors.models.loading import load
 from instruction_vectors.progress import track
 from instruction_vectors.tasks import task_names
@@ -40,14 +42,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=25, help="rows a task")
     args = parser.parse_args()
     probes = untouched(load_benchmark("func", args.data_dir), args.rows)
-    cells = {read_json(folder / "result.json")["name"]: folder for folder in args.cells}
-    left = [name for name in ("M0", *cells) if not (args.out / f"{name}.json").exists()]
+    cells = named(args.cells)
+    of = {"M0": None} | {name: sha256_of(folder / "result.json") for name, folder in cells.items()}
+    left = [name for name in of if not answered(args.out / f"{name}.json", of[name], args.rows)]
     base, tokenizer = load()
     with track("Measuring", len(left), "model") as advance:
         for done, name in enumerate(left, start=1):
             with opened(base, cells.get(name)) as model:
                 found = asked(model, tokenizer, probes)
-            write_atomic(args.out / f"{name}.json", json.dumps(found) + "\n")
+            write_atomic(args.out / f"{name}.json", json.dumps({"cell": of[name], "rows": args.rows} | found) + "\n")
             advance(done)
 
 
@@ -56,6 +59,26 @@ def untouched(func: Benchmark, rows: int) -> list[Probe]:
     # Nothing of these is trained on, so the larger side serves.
     taken = {plain_name(name) for name in (*task_names(), *(name for order in func.sequences.values() for name in order))}
     return [Probe.of(sides.train, rows) for name, sides in sorted(func.tasks.items()) if plain_name(name) not in taken]
+
+
+def named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Cells' folders by name.
+
+    Raises:
+        DataError: two runs of one cell.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        name = read_json(folder / "result.json")["name"]
+        if name in found:
+            raise DataError(f"{found[name]} and {folder} are runs of one cell; give the one whose result.json counts")
+        found[name] = folder
+    return found
+
+
+def answered(path: Path, cell: str | None, rows: int) -> bool:
+    """Whether a file holds the answers of that very run of a cell, of as many rows."""
+    return path.exists() and {"cell": cell, "rows": rows}.items() <= read_json(path).items()
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Any
 
 from instruction_vectors.continual.headline import arm_name, headline
 from instruction_vectors.continual.result import Result, rate, way
-from instruction_vectors.files import read_json
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_json, sha256_of
 from instruction_vectors.reporting.tables.beside import FRONTS
 from instruction_vectors.reporting.values import DASH, Estimate, show_full
 
@@ -17,10 +18,21 @@ _SETS = {"seven": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
 """Which tasks: those measured in the cells themselves, those asked about later, or both."""
 
 
-def wider(cells: list[Result], folder: Path) -> str:
-    """Three tables over the cells that have a file in the folder."""
-    before = read_json(folder / "M0.json")["probes"]
-    found = [(cell, read_json(path)["probes"]) for cell in cells if (path := folder / f"{cell['name']}.json").exists()]
+def wider(grid: Path, folder: Path) -> str:
+    """Three tables over the finished cells of a grid that have a file in the folder.
+
+    Raises:
+        DataError: a file is of another run of its cell, or of other tasks than that of the model before training.
+    """
+    start = read_json(folder / "M0.json")
+    before, found = start["probes"], []
+    for path in sorted((grid / "cells").glob("*/*/result.json")):
+        cell = read_json(path)
+        if (answers := folder / f"{cell['name']}.json").exists():
+            after = read_json(answers)
+            if after["cell"] != sha256_of(path) or after["data"] != start["data"]:
+                raise DataError(f"{answers}: of another run than {path}, or of other tasks than M0.json; ask again")
+            found.append((cell, after["probes"]))
     headlines = {
         name: headline([_asked(cell, before, after, sets) for cell, after in found])["func"] for name, sets in _SETS.items()
     }
@@ -67,11 +79,11 @@ def _beside(headlines: Mapping[str, Any]) -> str:
 
 
 def _levels(before: Mapping[str, Any], found: Sequence[tuple[Result, Mapping[str, Any]]]) -> str:
-    """The means over all the tasks asked about later, whatever the model before training can do of them."""
+    """The means over all tasks asked about later, whatever the model before training can do of them."""
     arms: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for cell, after in found:
         arms[cell["cell"]["sequence"], f"{arm_name(*way(cell))}, lr {rate(cell)[0]:g}".replace("_", " ")].append(after)
-    lines = ["| sequence | arm | IP, all the others | GP, all the others | seeds |", "| :-- | :-- | --: | --: | --: |"]
+    lines = ["| sequence | arm | IP, all thirteen | GP, all thirteen | seeds |", "| :-- | :-- | --: | --: | --: |"]
     for (sequence, arm), seeds in {(DASH, "before training"): [before], **arms}.items():
         means = [fmean(fmean(rows[form]) for probes in seeds for rows in probes.values()) for form in ("in_context", "zero_shot")]
         count = DASH if seeds == [before] else str(len(seeds))

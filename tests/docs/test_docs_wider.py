@@ -7,11 +7,13 @@ import pytest
 import tiny
 import torch
 from evidence.wider import wider
-from wider_probes import asked, opened, untouched
+from wider_probes import answered, asked, named, opened, untouched
 
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.methods import method_named
+from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
+from instruction_vectors.files import sha256_of
 from instruction_vectors.tasks import load_task
 from instruction_vectors.tasks.task import Example, Task
 
@@ -76,16 +78,38 @@ def asked_(in_context, zero_shot=0):
     return {"in_context": hits(in_context), "zero_shot": hits(zero_shot)}
 
 
-def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(tmp_path):
-    plain, low = cell("sequential", "none", 16, 2), cell("sequential", "none", 14, 8, lr=3e-4)
-    guided, left_out = cell("steered_anchors", "anchors_iv", 16, 14), cell("osf", "none", 20, 20)
-    more = {"M0": (16, 8, 0), plain["name"]: (4, 4, 0), low["name"]: (12, 4, 0), guided["name"]: (12, 12, 0)}
+@pytest.fixture
+def grid(tmp_path):
+    cells = [
+        cell("sequential", "none", 16, 2),
+        cell("sequential", "none", 14, 8, lr=3e-4),
+        cell("steered_anchors", "anchors_iv", 16, 14),
+        cell("osf", "none", 20, 20),
+    ]
+    plain, low, guided, _ = [each["name"] for each in cells]
+    kept = {each["name"]: write(tmp_path / "grid" / "cells" / each["name"] / "result.json", each) for each in cells}
+    # Of q and the floor; osf was not asked.
+    more = {"M0": (16, 8, 0), plain: (4, 4, 0), low: (12, 4, 0), guided: (12, 12, 0)}
     for name, (q, q_zero, floor) in more.items():
-        (path := tmp_path / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"probes": {"q": asked_(q, q_zero), "floor": asked_(floor)}}))
+        probes = {"q": asked_(q, q_zero), "floor": asked_(floor)}
+        write(
+            tmp_path / f"{name}.json",
+            {"cell": sha256_of(kept[name]) if name in kept else None, "data": {"q": "1"}, "probes": probes},
+        )
+    return tmp_path / "grid"
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(grid):
     shown = [
         [value.split(" [")[0] for value in line.strip("| ").split(" | ")]
-        for line in lines_of(wider, tmp_path, plain, low, guided, left_out)
+        for line in wider(grid, grid.parent).splitlines()
+        if line.startswith("| A")
     ]
     # Of p plain training takes 16 of 20 and guided training gives 12 back; of q 12 and 8, and without examples 4 and 8.
     assert ["A", "seven", "1", "0.80", "+0.60", "0.75", "0", "–", "–"] in shown
@@ -101,5 +125,23 @@ def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(tmp_p
     assert ["A", "sequential, lr 0.0003", "0.30", "0.10", "1"] in shown
 
 
-def lines_of(made, folder, *cells):
-    return [line for line in made(list(cells), folder).splitlines() if line.startswith("| A")]
+def test_answers_of_another_run_of_a_cell_are_not_shown_as_its_own(grid):
+    (path,) = (grid / "cells" / "func-A").glob("sequential-none-0.001/result.json")
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(DataError, match="of another run than"):
+        wider(grid, grid.parent)
+
+
+def test_a_file_counts_as_answered_for_the_very_run_and_rows(tmp_path):
+    path = write(tmp_path / "a.json", {"cell": "1", "rows": 5, "probes": {}})
+    assert answered(path, "1", 5)
+    assert not answered(path, "2", 5)
+    assert not answered(path, "1", 6)
+    assert not answered(tmp_path / "b.json", "1", 5)
+
+
+def test_two_runs_of_one_cell_are_not_taken_for_one(tmp_path):
+    folders = [write(tmp_path / run / "result.json", {"name": "func-A/x"}).parent for run in ("one", "two")]
+    assert named(folders[:1]) == {"func-A/x": folders[0]}
+    with pytest.raises(DataError, match="runs of one cell"):
+        named(folders)

@@ -229,7 +229,7 @@ def test_a_folder_holds_one_run_and_other_data_is_another_run(recipe, tmp_path):
     ("changes", "message"),
     [
         ({"target_modules": "nothing_like_it"}, "the model has no module 'nothing_like_it'"),
-        ({"target_modules": "q_proj, no_proj"}, "the model has no module 'no_proj'"),
+        ({"target_modules": "q_proj, no_proj,"}, "the model has no module 'no_proj'"),
         ({"target_modules": "input_layernorm"}, "PEFT cannot put an adapter on this model"),
         ({"batch_size": 7, "accumulation": 2}, "batch_size 7 cannot be divided by accumulation times processes .2."),
         ({"learning_rate": 1e30}, "the loss is"),

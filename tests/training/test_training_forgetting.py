@@ -215,7 +215,10 @@ def test_other_callbacks_see_the_measurements_as_report_to_would(tmp_path):
         ({"every": 0}, "every must be at least 1"),
         ({"margin": float("nan")}, "margin not below 0"),
         ({"probes": []}, "give at least one probe"),
-        ({"probes": PROBES[1:]}, "no probe can be measured in the form 'instruction': copy have no cloze"),
+        (
+            {"probes": PROBES[1:], "forms": ("instruction",)},
+            "no probe can be measured in the form 'instruction': copy have no cloze",
+        ),
         ({"vectors": {"elsewhere": None}}, "vectors of elsewhere but no probes of these; probes: shift, copy"),
     ],
 )
@@ -246,3 +249,9 @@ def test_without_forms_the_path_alone_is_watched_and_nothing_counts_as_a_drop(tm
     assert [entry["step"] for entry in looks] == [0, 4, 8]
     assert not [name for name in looks[0] if name in ("forgetting/instruction", "forgetting/knowledge", "forgetting/in_context")]
     assert not caplog.records
+
+
+def test_tasks_without_a_cloze_are_watched_in_what_they_write(tmp_path):
+    trainer = stock(adapted(), tmp_path)
+    assert ForgettingCallback(trainer, PROBES[1:]).forms == ("in_context",)
+    assert ForgettingCallback(trainer, PROBES).forms == ("in_context", "instruction", "knowledge")

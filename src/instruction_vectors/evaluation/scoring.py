@@ -91,6 +91,7 @@ def score(
     Raises:
         DataError: an answer that tokenises to nothing, a prompt without answers, or one that is longer than the model's
             context with its answer.
+        HookError: inside a block that edits the last token read (`with vector.applied(model)`), where answers are read too.
     """
     if len(prompts) != len(answers):
         raise DataError(f"{len(prompts)} prompts but {len(answers)} lists of answers")
@@ -145,6 +146,8 @@ def score_tokens(
         raise DataError(f"{len(pairs)} prompts but {len(wanted)} values of exact")
     _check_room(context_length(anatomy), pairs, wanted)
     flat = [_Pair(i, k, *pair, whole=wanted[i]) for i, row in enumerate(pairs) for k, pair in enumerate(row)]
+    if any(len(pair.read) > len(pair.prompt) for pair in flat):
+        refuse_ends_edited(anatomy, "pass edit=lambda where: vector.applied(model, positions=where) in place of the `with` block")
     results: list[list[Score | None]] = [[None] * len(row) for row in pairs]
     done = 0
     with evaluating(anatomy.causal_lm):
@@ -237,8 +240,6 @@ def _score_group(
     anatomy: Anatomy, pairs: Sequence[_Pair], endings: Tensor | None, edits: Sequence[Edit | None], rounding: Rounding
 ) -> Iterator[dict[str, Any]]:
     """One forward; for each pair the fields of its `Score` but the characters."""
-    if any(len(pair.read) > len(pair.prompt) for pair in pairs):
-        refuse_ends_edited(anatomy, "pass edit=lambda where: vector.applied(model, positions=where) in place of the `with` block")
     last_input = [len(pair.prompt) - 1 for pair in pairs]
     # An edited token is shared by the answers of its own prompt, never with another prompt.
     owners = [None if edits[pair.row] is None else pair.row for pair in pairs]

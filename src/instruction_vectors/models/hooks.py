@@ -22,7 +22,7 @@ _ends_edited: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 @contextmanager
 def ends_edited(anatomy: Anatomy) -> Iterator[None]:
-    """Say so of a model for the length of a `with` block."""
+    """Mark a model as edited at the last token of whatever it reads, for the length of a `with` block."""
     model = anatomy.causal_lm
     _ends_edited[model] = _ends_edited.get(model, 0) + 1
     try:

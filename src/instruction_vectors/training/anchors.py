@@ -43,7 +43,8 @@ _MEAN_PROMPTS, _SHOTS, _MEAN_CONTEXTS = 25, 5, 5
 class Anchor:
     """A prompt under another instruction, what the original model answers, and that instruction's name.
 
-    The answer is a line with its newline, or what there is of it where the model had not ended it after `ANSWER_TOKENS`.
+    The answer is a line with its newline, or what there is of it where the model wrote none: cut off after `ANSWER_TOKENS`, or
+    ended by the model's end token, which is not taught.
     """
 
     prompt: str
@@ -101,6 +102,10 @@ def steered_anchors(
         rows: as `rows.read_rows` gives them, without their places.
         share: anchors, as a share of the rows.
         seed: which rows are asked about.
+
+    Returns:
+        Rows and vectors, to train with beside rows of one's own that train plainly:
+        `train_dataset=[*({**row, "vector": ""} for row in own), *made]`, `vector={"": None, **vectors}`.
 
     Raises:
         TrainingError: no row has an input.

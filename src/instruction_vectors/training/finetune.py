@@ -123,7 +123,7 @@ def _vector(recipe: Recipe) -> Any:
 
 def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
     torch.manual_seed(recipe.seed)
-    modules = [name.strip() for name in recipe.target_modules.split(",")] if recipe.target_modules else None
+    modules = [name for part in (recipe.target_modules or "").split(",") if (name := part.strip())] or None
     found = [name for name, _ in model.named_modules()]
     # PEFT complains only where none of them is found.
     if strangers := [name for name in modules or () if not any(f".{each}".endswith(f".{name}") for each in found)]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.evaluation.abilities import Form, Probe
+from instruction_vectors.evaluation.abilities import RANKED, Form, Probe
 from instruction_vectors.models.anatomy import evaluating
 from instruction_vectors.settings import one_of
 from instruction_vectors.tasks import load_task
@@ -23,6 +23,8 @@ TASKS = ("country-capital", "animal-or-object", "singular-plural")
 """What is watched by default: shipped tasks that have a knowledge form."""
 ROWS = 16
 """Rows a task by default."""
+DEFAULT_FORMS: tuple[Form, ...] = ("in_context", "instruction", "knowledge")
+"""Answers written out after solved examples, where forgetting was seen (docs/evidence.md), and ranked options."""
 logger = logging.getLogger(__name__)
 
 
@@ -47,8 +49,8 @@ class ForgettingCallback(TrainerCallback):
         trainer: the trainer the callback is added to.
         probes: tasks and the rows of them to measure; by default 16 rows each of three shipped tasks.
         every: optimizer steps between measurements.
-        forms: what is measured and must not drop, by default answers written out after solved examples, where forgetting
-            was seen (docs/evidence.md), and ranked options; forms a probe's task lacks are left out.
+        forms: what is measured and must not drop; by default `DEFAULT_FORMS`, those of them that a probe has. Forms that a
+            probe's task lacks are left out.
         vectors: by task name, instruction vectors whose heads are watched too (`forgetting/cosine`).
         action: what to do on a drop.
         margin: the drop that is let pass, as a share of 1. With 48 rows one row is 0.02 to 0.03, so 0.1 is a handful.
@@ -65,7 +67,7 @@ class ForgettingCallback(TrainerCallback):
         probes: Sequence[Probe] | None = None,
         *,
         every: int = 100,
-        forms: Sequence[Form] = ("in_context", "instruction", "knowledge"),
+        forms: Sequence[Form] | None = None,
         vectors: Mapping[str, InstructionVector] | None = None,
         action: Action = "warn",
         margin: float = 0.1,
@@ -82,6 +84,9 @@ class ForgettingCallback(TrainerCallback):
             raise TrainingError(f"every must be at least 1 and margin not below 0, got {every} and {margin}")
         if probes is None:
             probes = [Probe.of(load_task(name), ROWS) for name in TASKS]
+        if forms is None:
+            ranked = any(probe.task.knowledge for probe in probes)
+            forms = [form for form in DEFAULT_FORMS if ranked or form not in RANKED]
         self.trainer, self.every, self.forms, self.action, self.margin = trainer, every, tuple(forms), action, margin
         self.watch = Watch(tokenizer, probes, self.forms, vectors or {}, template)
         self._first: dict[str, float] | None = None

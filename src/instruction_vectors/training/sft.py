@@ -42,7 +42,7 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
     the vector goes in where an answer begins.
 
     `padding_free` is supported, and packing where samples stay whole (`packing_strategy="bfd"`); packed rows lose their
-    `vector` column in TRL, so packing takes a single vector.
+    `vector` column in TRL, so packing takes a single vector, and no rows that train plainly.
 
     Raises:
         TrainingError: a loss or a way of packing that guidance cannot go with, beside what `IVGuidance` raises.

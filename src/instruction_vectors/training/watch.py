@@ -28,7 +28,7 @@ _MEAN_PROMPTS = 8
 
 
 class Watch:
-    """What is looked at: a few rows of tasks under an instruction and as bare knowledge, and the path of the instruction.
+    """What is looked at: a few rows of tasks in several forms, and the path of the instruction.
 
     Args:
         tokenizer: the model's.
