@@ -38,7 +38,7 @@ def main() -> None:
             evidence,
             {
                 "func": _folded(write_summary(func)),
-                "wider": wider(ROOT / "results" / "func", ROOT / "results" / "wider"),
+                "wider": wider(func_cells, ROOT / "results" / "func", ROOT / "results" / "wider"),
                 "forms": forms(func_cells),
                 "covered": covered(pooled),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),

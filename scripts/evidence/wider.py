@@ -11,23 +11,23 @@ from instruction_vectors.continual.result import Result, rate, way
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json, sha256_of
 from instruction_vectors.reporting.tables.beside import FRONTS
-from instruction_vectors.reporting.values import DASH, Estimate, show_full
+from instruction_vectors.reporting.values import DASH, estimate, show_full
 
 _OWN, _MORE = "their own", "more"
 _SETS = {"seven": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
 """Which tasks: those measured in the cells themselves, those asked about later, or both."""
 
 
-def wider(grid: Path, folder: Path) -> str:
-    """Three tables over the finished cells of a grid that have a file in the folder.
+def wider(cells: Sequence[Result], grid: Path, folder: Path) -> str:
+    """Three tables over those of a grid's finished cells that have a file in the folder.
 
     Raises:
         DataError: a file is of another run of its cell, or of other tasks than that of the model before training.
     """
     start = read_json(folder / "M0.json")
     before, found = start["probes"], []
-    for path in sorted((grid / "cells").glob("*/*/result.json")):
-        cell = read_json(path)
+    for cell in cells:
+        path = grid / "cells" / cell["name"] / "result.json"
         if (answers := folder / f"{cell['name']}.json").exists():
             after = read_json(answers)
             if after["cell"] != sha256_of(path) or after["data"] != start["data"]:
@@ -84,9 +84,9 @@ def _levels(before: Mapping[str, Any], found: Sequence[tuple[Result, Mapping[str
     for cell, after in found:
         arms[cell["cell"]["sequence"], f"{arm_name(*way(cell))}, lr {rate(cell)[0]:g}".replace("_", " ")].append(after)
     lines = ["| sequence | arm | IP, all thirteen | GP, all thirteen | seeds |", "| :-- | :-- | --: | --: | --: |"]
-    for (sequence, arm), seeds in {(DASH, "before training"): [before], **arms}.items():
-        means = [fmean(fmean(rows[form]) for probes in seeds for rows in probes.values()) for form in ("in_context", "zero_shot")]
-        count = DASH if seeds == [before] else str(len(seeds))
+    rows = [(DASH, "before training", [before], DASH), *((*arm, seeds, str(len(seeds))) for arm, seeds in arms.items())]
+    for sequence, arm, seeds, count in rows:
+        means = [fmean(fmean(hits[form]) for probes in seeds for hits in probes.values()) for form in ("in_context", "zero_shot")]
         lines.append(f"| {sequence} | {arm} | {means[0]:.2f} | {means[1]:.2f} | {count} |")
     return "\n".join(lines) + "\n"
 
@@ -102,6 +102,5 @@ def _rows(own: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _told(found: Mapping[str, Any], what: str, *, plus: bool = False) -> str:
-    if found.get(what) is None:
-        return DASH
-    return show_full(Estimate(found[what], *found[f"{what}_interval"]), plus=plus)
+    value = estimate(found.get(what), found.get(f"{what}_interval"))
+    return DASH if value is None else show_full(value, plus=plus)

@@ -10,6 +10,7 @@ from evidence.wider import wider
 from wider_probes import answered, asked, named, opened, untouched
 
 from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.gather import finished
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
@@ -108,7 +109,7 @@ def write(path, content):
 def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(grid):
     shown = [
         [value.split(" [")[0] for value in line.strip("| ").split(" | ")]
-        for line in wider(grid, grid.parent).splitlines()
+        for line in wider(finished(grid), grid, grid.parent).splitlines()
         if line.startswith("| A")
     ]
     # Of p plain training takes 16 of 20 and guided training gives 12 back; of q 12 and 8, and without examples 4 and 8.
@@ -129,7 +130,7 @@ def test_answers_of_another_run_of_a_cell_are_not_shown_as_its_own(grid):
     (path,) = (grid / "cells" / "func-A").glob("sequential-none-0.001/result.json")
     path.write_text(path.read_text() + " ")
     with pytest.raises(DataError, match="of another run than"):
-        wider(grid, grid.parent)
+        wider(finished(grid), grid, grid.parent)
 
 
 def test_a_file_counts_as_answered_for_the_very_run_and_rows(tmp_path):
