@@ -71,14 +71,16 @@ def test_steered_anchors_are_asked_without_examples_and_answered_under_their_own
     assert {(anchor.prompt, anchor.answer) for anchor in made} != {(anchor.prompt, anchor.answer) for anchor in plain}
 
 
-@pytest.mark.parametrize("guide", ["none", "anchors_iv"])
+@pytest.mark.parametrize(
+    ("guide", "method"), [("none", "steered_anchors"), ("anchors_iv", "steered_anchors"), ("anchors_iv", "olora+steered_anchors")]
+)
 def test_a_cell_of_steered_anchors_keeps_them_apart_from_plain_ones_and_can_leave_the_task_alone(
-    model: str, tmp_path: Path, guide: str, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, guide: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
     train = Course.train
     monkeypatch.setattr(Course, "train", lambda self, *a, **k: given.append(k["vector"]) or train(self, *a, **k))
-    cell = tiny_world.cell(model, method="steered_anchors", guide=guide, sequence=tiny_world.TASKS[0])
+    cell = tiny_world.cell(model, method=method, guide=guide, sequence=tiny_world.TASKS[0])
     Runner(tmp_path).run(cell)
     (path,) = tmp_path.glob("shared/*/steps/*anchors_0*.json")
     assert path.name.startswith("steered")

@@ -38,6 +38,8 @@ from instruction_vectors.training.views import original
 
 STAGE = StageConfig(epochs=1, learning_rate=1e-2, batch_size=4, rank=2, lora_alpha=4)
 FIRST, SECOND = distinct_rows(), [row([1, 5 + i, 11, 6], [25 - i, 12]) for i in range(8)]
+TOGETHER = ["olora+anchors", "osf+steered_anchors", "replay+zero_shot_anchors"]
+"""Methods with anchors of another among their rows."""
 GENERAL = [row([2, 3 + i, 4 + i % 3], [5]) for i in range(20)]
 
 
@@ -69,7 +71,7 @@ def logits(model: Any) -> torch.Tensor:
         return model(input_ids=torch.arange(1, 9)[None]).logits
 
 
-@pytest.mark.parametrize("name", sorted(methods()))
+@pytest.mark.parametrize("name", [*sorted(methods()), *TOGETHER])
 def test_a_method_learns_goes_on_from_its_folder_and_leaves_the_base_as_it_was(name: str, tmp_path: Path) -> None:
     untouched = logits(base())
     whole = trained(name, tmp_path)
@@ -149,7 +151,7 @@ def loss_on(model: Any, rows: Sequence[Mapping[str, Any]]) -> float:
     return float(language_model_loss(said, targets.tokens, len(targets.tokens)))
 
 
-@pytest.mark.parametrize("name", sorted(methods()))
+@pytest.mark.parametrize("name", [*sorted(methods()), *TOGETHER])
 def test_a_method_learns_under_guidance_and_goes_on_to_the_same_bytes(name: str, tmp_path: Path) -> None:
     whole = guided(tmp_path / "whole", name)
     assert all(after < before for before, after, _ in whole)
@@ -157,7 +159,7 @@ def test_a_method_learns_under_guidance_and_goes_on_to_the_same_bytes(name: str,
     assert guided(tmp_path / "parts", name) == whole
 
 
-@pytest.mark.parametrize("name", sorted(methods()))
+@pytest.mark.parametrize("name", [*sorted(methods()), *TOGETHER])
 def test_the_teacher_of_a_method_is_the_original_model_before_and_after_it_has_trained(name: str, tmp_path: Path) -> None:
     method, untouched = made(name), base()
     method.attach(base())
@@ -310,7 +312,7 @@ def test_osf_sends_no_gradient_into_the_leading_singular_directions(tmp_path: Pa
         assert (leading.T @ gradient).norm() < 1e-4 * gradient.norm()
 
 
-@pytest.mark.parametrize("name", sorted(methods()))
+@pytest.mark.parametrize("name", [*sorted(methods()), *TOGETHER])
 def test_the_folder_a_method_leaves_opens_as_the_model_that_was_measured(name: str, tmp_path: Path) -> None:
     method = trained(name, tmp_path)
     with method.evaluating() as model:
@@ -319,7 +321,7 @@ def test_the_folder_a_method_leaves_opens_as_the_model_that_was_measured(name: s
     method.save(tmp_path / "kept")
     method.detach()
     opened = PeftModel.from_pretrained(base(), str(tmp_path / "kept"))
-    if name == "osf":
+    if name.startswith("osf"):
         with pytest.raises(ModelError, match="the last task's part alone"):
             complete(opened, tmp_path / "kept")
     else:
@@ -526,6 +528,52 @@ def test_settings_by_method_stay_with_their_method_through_a_grid() -> None:
 def test_an_unknown_method_is_named_with_those_there_are() -> None:
     with pytest.raises(IVError, match=r"unknown method 'oops'.*ewc.*sequential"):
         method_named("oops")
+
+
+def test_anchors_go_among_the_rows_of_another_method_that_keeps_its_own_way(tmp_path: Path) -> None:
+    together = made("replay+steered_anchors", memory=3)
+    assert (together.name, together.chosen()) == ("replay+steered_anchors", {"memory": 3, "anchors_share": 0.25})
+    assert (together.anchors_shots, together.anchors_steered, together.keeps_rows) == (0, True, True)
+    together.attach(base())
+    together.end(1, FIRST)
+    began = together.begin(2, SECOND)
+    assert (began[:8], began[11:]) == (SECOND, GENERAL[:4])
+    assert all(each in FIRST for each in began[8:11])
+    # With no anchors to add it is the other method, to the bit.
+    alone, without = trained("osf", tmp_path), made("osf+anchors")
+    without.anchors = []
+    without.attach(base())
+    train(without, 1, FIRST, tmp_path)
+    train(without, 2, SECOND, tmp_path)
+    assert torch.equal(logits(alone.model), logits(without.model))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("oops+anchors", "unknown method 'oops'; there are anchors, averaging"),
+        ("osf+oops", "unknown method 'oops'"),
+        ("osf+replay", r"what follows the \+ of a method is one of anchors, steered_anchors, zero_shot_anchors, got 'replay'"),
+        ("anchors+steered_anchors", "method 'anchors' makes anchors already, so 'steered_anchors' cannot be put over it"),
+        ("osf+anchors+anchors", "'anchors' makes anchors already"),
+        ("sequential+anchors", "'anchors' over 'sequential' is the method 'anchors' itself"),
+        ("osf+", "unknown method ''"),
+    ],
+)
+def test_methods_that_do_not_go_together_are_refused(name: str, message: str) -> None:
+    with pytest.raises(IVError, match=message):
+        method_named(name)
+
+
+def test_a_cell_of_two_methods_together_has_the_settings_of_both_and_reads_back() -> None:
+    name = "osf+steered_anchors"
+    given = cell(
+        method=name, guide="anchors_iv", method_settings={name: {"share": 0.75, "anchors_share": 0.5}, "osf": {"share": 0.3}}
+    )
+    assert given.name == "shipped-sentiment-word/osf+steered_anchors-share=0.75-anchors_share=0.5+anchors_iv-lr0.001-e2-s0"
+    assert Cell.of(given.resolved()).own_settings == {"share": 0.75, "anchors_share": 0.5}
+    with pytest.raises(IVError, match="is a part of the whole, at most 1, got 2"):
+        cell(method=name, method_settings={name: {"share": 2}})
 
 
 def test_a_course_runs_each_step_once_and_resumes_between_any_two(tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ def grid():
         result(0, (36, 18), (30, 20), method="osf rank=3", lr=1e-4),
         result(0, (36, 36), (30, 20), method="replay"),
         result(0, (36, 35), (30, 20), method="zero_shot_anchors", guide="anchors_kl"),
+        result(0, (36, 34), (30, 20), method="ewc+zero_shot_anchors", guide="anchors_kl"),
+        result(0, (36, 36), (36, 36), method="replay+zero_shot_anchors", guide="anchors_kl"),
+        result(0, (36, 36), (36, 36), method="ewc+steered_anchors", guide="anchors_kl"),
         result(0, (36, 35), (30, 20), method="steered_anchors", guide="anchors_iv", lr=3e-4),
         result(0, (36, 36), (30, 20), method="steered_anchors", guide="anchors_kl"),  # answered under vectors
         *(result(0, (36, 15), (20, 20), method=name) for name in ("averaging", "frozen_bottom", "ewc")),
@@ -180,6 +183,9 @@ def test_the_headline_sets_guided_training_beside_every_arm_at_each_of_its_rates
             "frozen_bottom": 15 / 40,
             "osf rank=3, lr 0.0001": 12 / 40,
             "replay": -6 / 40,
+            "ewc+zero_shot_anchors + anchors_kl": -4 / 40,
+            "replay+zero_shot_anchors + anchors_kl": -6 / 40,
+            "ewc+steered_anchors + anchors_kl": -6 / 40,
         }
     )
     assert next(iter(found["beside"])) == "sequential"
@@ -199,7 +205,10 @@ def test_the_fronts_are_of_what_needs_no_vector_and_no_earlier_rows_with_anchors
     usual = {"sequential": 2, "sequential, lr 0.003": 1, "sequential, lr 0.0003": 1, "osf rank=3, lr 0.0001": 1, "ewc": 1}
     usual |= dict.fromkeys(("plain_kl", "model_averaging", "frozen_bottom"), 1)
     assert fronts["no_anchors"]["arms"] == usual
-    assert fronts["anchors_without_vectors"]["arms"] == usual | {"zero_shot_anchors_kl": 1}
+    assert fronts["anchors_without_vectors"]["arms"] == usual | {
+        "zero_shot_anchors_kl": 1,
+        "ewc+zero_shot_anchors + anchors_kl": 1,
+    }
     # At AP 48/80 the line from plain training (60/80, 12/40) to that at the lower rate (32/80, 34/40) is the front; the anchors
     # keep 35/40 at 50/80.
     assert fronts["no_anchors"]["gap"] == pytest.approx(30 / 40 - (34 - 22 * 16 / 28) / 40)

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from instruction_vectors.continual.guides import guide_named, guides
-from instruction_vectors.continual.methods import method_named, methods
+from instruction_vectors.continual.methods import method_if_known, method_named
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import IVError
 from instruction_vectors.models.loading import DType
@@ -167,7 +167,7 @@ def arm(cell: Mapping[str, Any], between: str = " ") -> tuple[str, str]:
     guided, steers = _guidance(cell)
     if steers:
         guided |= vectors
-    elif method in methods() and methods()[method].anchors_steered:
+    elif (known := method_if_known(method)) and known.anchors_steered:
         own |= vectors
     return told(method, own, between), told(guide, guided, between)
 

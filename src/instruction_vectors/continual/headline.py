@@ -6,7 +6,7 @@ from typing import Any
 
 from instruction_vectors.continual.compare import compare
 from instruction_vectors.continual.front import above_front
-from instruction_vectors.continual.methods import methods
+from instruction_vectors.continual.methods import method_if_known
 from instruction_vectors.continual.result import Rate, Result, alike, counted_probes, course, rate, way
 from instruction_vectors.evaluation.statistics import holm
 
@@ -16,8 +16,6 @@ GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequen
 PLAIN = ("sequential", "none")
 """What every other method and guide is an arm against."""
 
-KEEPING_ROWS = ("replay", "inscl")
-"""Methods that show rows of earlier tasks again."""
 WITHOUT_VECTORS = ("none", "plain_kl", "lwf", "anchors_kl")
 """Guides without any vector."""
 
@@ -123,11 +121,12 @@ def _fronts(
 
 def _spans(method: str, guide: str, *, anchored: bool) -> bool:
     """Whether a way, whatever its settings, is one that guided training should lie above; a method unknown here is one."""
-    first = method.split()[0]
-    known = methods().get(first)
-    if first in KEEPING_ROWS or guide.split()[0] not in WITHOUT_VECTORS:
+    if guide.split()[0] not in WITHOUT_VECTORS:
         return False
-    return known is None or not known.anchors_share or (anchored and not known.anchors_steered)
+    known = method_if_known(method.split()[0])
+    if known is None:
+        return True
+    return not known.keeps_rows and (not known.anchors_share or (anchored and not known.anchors_steered))
 
 
 def _at_rate(way_of: tuple[str, str], at: Rate, usual: Rate) -> str:

@@ -34,6 +34,7 @@ class Method:
         settings: its attributes that a user may set; their values here are the defaults.
         parts: those of them that are a part of a whole, so at most 1.
         needs_instructions: whether general instruction rows are to be read for it.
+        keeps_rows: whether rows of earlier tasks are kept and trained on again.
         trains_on_instructions: whether they are trained on, under no task's vector.
         instructions: those rows, given before `attach`.
         anchors_share: how many anchors are to be made on each task's inputs, as a share of its rows (`methods.anchors`).
@@ -47,6 +48,7 @@ class Method:
     settings: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
     needs_instructions: ClassVar[bool] = False
+    keeps_rows: ClassVar[bool] = False
     trains_on_instructions: ClassVar[bool] = False
     instructions: Sequence[Row] = ()
     anchors_share: ClassVar[float] = 0.0

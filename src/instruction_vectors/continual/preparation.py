@@ -132,7 +132,8 @@ class Preparation:
             )
             return [asdict(each) for each in made]
 
-        return [Anchor(**each) for each in self.ledger.step(f"{method.name}/{share:g}/lines/{lesson.name}", compute)]
+        kind = method.name.rpartition("+")[2]  # the same over whatever method
+        return [Anchor(**each) for each in self.ledger.step(f"{kind}/{share:g}/lines/{lesson.name}", compute)]
 
     def anchor_vectors(self, heads: Sequence[Head]) -> dict[str, InstructionVector]:
         """The vector of every instruction that anchors are under, on the heads of the sequence's vectors."""

@@ -5,6 +5,8 @@ from functools import cache
 
 from instruction_vectors.continual.discovery import classes_in, named
 from instruction_vectors.continual.method import Method
+from instruction_vectors.continual.methods.anchors import Anchors
+from instruction_vectors.errors import IVError
 
 
 @cache
@@ -14,9 +16,27 @@ def methods() -> dict[str, type[Method]]:
 
 
 def method_named(name: str) -> type[Method]:
-    """The method called `name`.
+    """The method called `name`; `osf+steered_anchors` is the first with the anchors of the second (`Anchors.over`).
 
     Raises:
-        IVError: there is none.
+        IVError: there is none, or the two do not go together.
     """
-    return named(name, methods(), "unknown method")
+    way, plus, anchors = name.partition("+")
+    return _with_anchors(way, anchors) if plus else named(name, methods(), "unknown method")
+
+
+@cache
+def _with_anchors(way: str, anchors: str) -> type[Method]:
+    over, kind = method_named(way), method_named(anchors)
+    if not issubclass(kind, Anchors):
+        makers = ", ".join(name for name, method in methods().items() if issubclass(method, Anchors))
+        raise IVError(f"what follows the + of a method is one of {makers}, got {anchors!r}")
+    return kind.over(over)
+
+
+def method_if_known(name: str) -> type[Method] | None:
+    """The method called `name`, None where there is none here: a result can be of another version's."""
+    try:
+        return method_named(name)
+    except IVError:
+        return None

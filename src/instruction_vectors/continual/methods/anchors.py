@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from instruction_vectors.continual.method import Method, Row
+from instruction_vectors.errors import IVError
 
 
 class Anchors(Method):
@@ -21,4 +22,23 @@ class Anchors(Method):
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:
         """This task's rows and the anchors on its inputs."""
-        return [*rows, *self.anchors]
+        return [*super().begin(number, rows), *self.anchors]
+
+    @classmethod
+    def over(cls, way: type[Method]) -> "type[Anchors]":
+        """These anchors among the rows that another method trains on, in that method's way.
+
+        Raises:
+            IVError: the other makes anchors itself, or is plain sequential LoRA, which these are over anyway.
+        """
+        if way.anchors_share:
+            raise IVError(f"method {way.name!r} makes anchors already, so {cls.name!r} cannot be put over it")
+        if way.name == "sequential":
+            raise IVError(f"{cls.name!r} over 'sequential' is the method {cls.name!r} itself")
+        told = {
+            "__doc__": f"`{way.name}`, with `{cls.name}` among the rows.",
+            "name": f"{way.name}+{cls.name}",
+            "source": f"{way.source}; {cls.source}",
+            "settings": (*way.settings, *cls.settings),
+        }
+        return type(way.__name__ + cls.__name__, (cls, way), told)

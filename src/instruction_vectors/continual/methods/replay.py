@@ -16,6 +16,7 @@ class Replay(Method):
 
     name = "replay"
     source = "Chaudhry et al. 1902.10486"
+    keeps_rows = True
     settings: ClassVar[tuple[str, ...]] = ("memory",)
     memory = 50
 
