@@ -19,7 +19,7 @@ _SETS = {"seven": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
 
 
 def wider(cells: Sequence[Result], grid: Path, folder: Path) -> str:
-    """Three tables over those of a grid's finished cells that have a file in the folder.
+    """Four tables over those of a grid's finished cells that have a file in the folder.
 
     Raises:
         DataError: a file is of another run of its cell, or of other tasks than that of the model before training.
@@ -36,7 +36,7 @@ def wider(cells: Sequence[Result], grid: Path, folder: Path) -> str:
     headlines = {
         name: headline([_asked(cell, before, after, sets) for cell, after in found])["func"] for name, sets in _SETS.items()
     }
-    return f"{_given_back(headlines)}\n{_beside(headlines)}\n{_levels(before, found)}"
+    return f"{_given_back(headlines)}\n{_beside(headlines)}\n{_above(headlines)}\n{_levels(before, found)}"
 
 
 def _asked(cell: Result, before: Mapping[str, Any], after: Mapping[str, Any], sets: tuple[str, ...]) -> Result:
@@ -99,6 +99,17 @@ def _rows(own: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for name, called in FRONTS.items():
         if name in every["fronts"]:
             yield called, [*(_told(each["fronts"][name], "gap", plus=True) for each in own.values()), DASH]
+
+
+def _above(headlines: Mapping[str, Any]) -> str:
+    """Every other arm of which no front without anchors is made, above each front, over all tasks."""
+    lines = [f"| sequence | arm, over all | {' | '.join(f'IP above {called}' for called in FRONTS.values())} |"]
+    lines.append("| :-- | :-- |" + " --: |" * len(FRONTS))
+    for sequence, found in headlines["all"].items():
+        for arm, fronts in found["above"].items():
+            gaps = [_told(fronts.get(name, {}), "gap", plus=True) for name in FRONTS]
+            lines.append(f"| {sequence} | {arm.replace('_', ' ')} | {' | '.join(gaps)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _told(found: Mapping[str, Any], what: str, *, plus: bool = False) -> str:

@@ -215,9 +215,30 @@ def test_the_fronts_are_of_what_needs_no_vector_and_no_earlier_rows_with_anchors
     assert fronts["anchors_without_vectors"]["gap"] == pytest.approx(-5 / 40)
 
 
+def test_arms_that_span_no_front_without_anchors_are_placed_above_both():
+    found = headline(grid())["func"]["A"]
+    above = found["above"]
+    assert above.keys() == {
+        "iv, lr 0.0003",
+        "steered_anchors_iv, lr 0.0003",
+        "zero_shot_anchors_kl",
+        "steered_anchors + anchors_kl",
+        "replay",
+        *(f"{name}+zero_shot_anchors + anchors_kl" for name in ("ewc", "replay")),
+        "ewc+steered_anchors + anchors_kl",
+    }
+    # Learnt 72/80, beyond all others but plain training at 60/80, which learns most of those that span the front.
+    assert above["replay+zero_shot_anchors + anchors_kl"]["no_anchors"]["gap"] == pytest.approx((36 - 12) / 40)
+    assert above["replay+zero_shot_anchors + anchors_kl"]["no_anchors"]["arms"]["sequential"] == 1
+    # An arm is not set beside itself.
+    assert "zero_shot_anchors_kl" not in above["zero_shot_anchors_kl"]["anchors_without_vectors"]["arms"]
+    # 50/80 and 35/40 on the line between plain training at its two rates.
+    assert above["zero_shot_anchors_kl"]["no_anchors"]["gap"] == pytest.approx((35 - 34 + 22 * 18 / 28) / 40)
+
+
 def test_one_arm_is_no_front():
     found = headline([result(0, (36, 12), (30, 20)), result(0, (36, 30), (28, 20), guide="iv")])["func"]["A"]
-    assert found["fronts"] == {}
+    assert (found["fronts"], found["above"]) == ({}, {})
     assert found["beside"].keys() == {"sequential"}
 
 

@@ -86,11 +86,12 @@ def grid(tmp_path):
         cell("sequential", "none", 14, 8, lr=3e-4),
         cell("steered_anchors", "anchors_iv", 16, 14),
         cell("osf", "none", 20, 20),
+        cell("osf+steered_anchors", "anchors_iv", 16, 20),
     ]
-    plain, low, guided, _ = [each["name"] for each in cells]
+    plain, low, guided, _, other = [each["name"] for each in cells]
     kept = {each["name"]: write(tmp_path / "grid" / "cells" / each["name"] / "result.json", each) for each in cells}
     # Of q and the floor; osf was not asked.
-    more = {"M0": (16, 8, 0), plain: (4, 4, 0), low: (12, 4, 0), guided: (12, 12, 0)}
+    more = {"M0": (16, 8, 0), plain: (4, 4, 0), low: (12, 4, 0), guided: (12, 12, 0), other: (16, 4, 0)}
     for name, (q, q_zero, floor) in more.items():
         probes = {"q": asked_(q, q_zero), "floor": asked_(floor)}
         write(
@@ -120,7 +121,8 @@ def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(grid)
     assert ["A", "sequential, lr 0.0003", "+0.30", "0.00", "+0.15", "+0.40"] in shown
     # At guided training's AP plain training stands for the front, for the lower rate learns less.
     assert ["A", "the front", "+0.60", "+0.40", "+0.50", "–"] in shown
-    assert not [line for line in shown if line[1].startswith("osf")]
+    assert ["A", "osf+steered anchors + anchors iv", "+0.75", "–"] in shown
+    assert not [line for line in shown if line[1] == "osf"]
     # Over q and the task at its floor, of which no headline speaks.
     assert ["A", "steered anchors iv, lr 0.001", "0.30", "0.30", "1"] in shown
     assert ["A", "sequential, lr 0.0003", "0.30", "0.10", "1"] in shown

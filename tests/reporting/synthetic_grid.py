@@ -37,6 +37,7 @@ def headline(control="plain_kl"):
     beside = found | {"ap_interval": [-0.07, 0.01], "fp_delta": 0.11, "fp_interval": [0.05, 0.17]}
     front = {"gap": 0.1, "gap_interval": [-0.05, 0.3], "arms": {"sequential": 3, control: 2}}
     guided = found | {"beside": {control: beside}, "fronts": {"no_anchors": front}}
+    guided |= {"above": {"osf+anchors_iv, lr 0.0001": {"no_anchors": front}, "replay": {"anchors_without_vectors": front}}}
     return {"func": {"A": guided}, "controls": {control: found | {"seeds": 2}}}
 
 

@@ -52,6 +52,18 @@ def test_guided_training_stands_beside_every_arm_and_above_the_front():
     )
 
 
+def test_every_other_arm_without_a_part_in_the_front_has_its_place_above_it():
+    table = tables.above({"grid": {"headline": synthetic_grid.headline()}})
+    assert table.columns[2:] == ["above the front", "above the front, with anchors without vectors", "seeds"]
+    assert [[f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows] == [
+        ["func A", "osf+anchors iv, lr 0.0001", "+0.10 [−0.05, +0.30]", "–", "2 to 3"],
+        ["func A", "replay", "–", "+0.10 [−0.05, +0.30]", "2 to 3"],
+    ]
+    assert tables.above({"grid": {"headline": {"func": {"A": {"above": 3}}}}}) is None
+    (row,) = tables.above({"grid": {"headline": {"func": {"A": {"above": {"x": 3}}}}}}).rows
+    assert [cell.text for cell in row[2:]] == ["–", "–", ""]
+
+
 def test_the_front_holds_what_no_other_beats_in_both():
     places = [(0.1, 0.9), (0.5, 0.5), (0.4, 0.4), (0.9, 0.1), (0.5, 0.3), (0.9, 0.05)]
     points = [Point(str(i), Estimate(x), Estimate(y)) for i, (x, y) in enumerate(places)]

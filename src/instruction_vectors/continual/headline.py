@@ -16,6 +16,9 @@ GUIDED = (("steered_anchors", "anchors_iv"), ("anchors", "anchors_iv"), ("sequen
 PLAIN = ("sequential", "none")
 """What every other method and guide is an arm against."""
 
+Arm = tuple[tuple[str, str], Rate]
+"""Method and guide, and the rate at which they are run."""
+
 WITHOUT_VECTORS = ("none", "plain_kl", "lwf", "anchors_kl")
 """Guides without any vector."""
 
@@ -51,8 +54,9 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
         tells), and for `lower_lr`, plain training at a lower learning rate; under `controls` at the top those of all sequences
         together. The other way round, `beside` is guided training against each other arm at each of its rates, and `fronts` how
         far it lies above several together (`above_front`): those that use no vector, no anchors and no earlier rows, and the
-        same with anchors that use no vector, each where it has two arms or more. What has no finished cells is left out; an
-        arm is compared on the cells of it and of plain (or guided) training that are `alike`.
+        same with anchors that use no vector, each where it has two arms or more. Under `above` the same fronts for every arm
+        that spans none of the first kind: other ways of guidance, anchors, kept rows. What has no finished cells is left out;
+        an arm is compared on the cells of it and of plain (or guided) training that are `alike`.
     """
     by_benchmark: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -75,7 +79,8 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
                     others = _controls(base, cells, below)
                     del others[arm_name(method, guide)]
                     own = [each for _, each in alike(base, guided)]
-                    out.setdefault(benchmark, {})[sequence] = found | at | {"controls": others} | _beside(own, cells, best)
+                    told = found | at | {"controls": others} | _beside(own, cells, best)
+                    out.setdefault(benchmark, {})[sequence] = told | {"above": _above(own, cells, best)}
                     break
     return out | {"controls": _controls(plain, results, lower)}
 
@@ -90,25 +95,35 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 def _beside(guided: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[str, Any]:
     """Guided training against every other arm at each of its rates, and above those that span a front."""
-    arms: dict[tuple[tuple[str, str], Rate], list[Result]] = defaultdict(list)
-    for result in cells:
-        arms[way(result), rate(result)].append(result)
-    del arms[way(guided[0]), best]
-    paired = {arm: [other for _, other in alike(guided, results)] for arm, results in arms.items()}
-    order = [PLAIN, *_arms(result for results in arms.values() for result in results)]
-    found = sorted(
-        (arm for arm, results in paired.items() if results),
-        key=lambda arm: (order.index(arm[0]), arm[1] != best, -arm[1][0], arm[1][1]),
-    )
+    arms = _others(guided, cells, best)
     return {
-        "beside": {_at_rate(*arm, best): against(paired[arm], guided) for arm in found},
-        "fronts": _fronts(guided, {arm: paired[arm] for arm in found}, best),
+        "beside": {_at_rate(*arm, best): against(paired, guided) for arm, paired in arms.items()},
+        "fronts": _fronts(guided, arms, best),
     }
 
 
-def _fronts(
-    guided: Sequence[Result], arms: Mapping[tuple[tuple[str, str], Rate], Sequence[Result]], best: Rate
-) -> dict[str, dict[str, Any]]:
+def _above(guided: Sequence[Result], cells: Sequence[Result], best: Rate) -> dict[str, dict[str, Any]]:
+    """How far every other arm that spans no front without anchors lies above each front."""
+    arms = {arm: own for arm, own in _others(guided, cells, best).items() if not _spans(*arm[0], anchored=False)}
+    found = {_at_rate(*arm, best): _fronts(own, _others(own, cells, best), best) for arm, own in arms.items()}
+    return {name: fronts for name, fronts in found.items() if fronts}
+
+
+def _others(own: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[Arm, list[Result]]:
+    """Of every other arm at each of its rates the cells that are `alike` to an arm's own, in the order of tables."""
+    arms: dict[Arm, list[Result]] = defaultdict(list)
+    for result in cells:
+        arms[way(result), rate(result)].append(result)
+    del arms[way(own[0]), rate(own[0])]
+    paired = {arm: [other for _, other in alike(own, results)] for arm, results in arms.items()}
+    order = [PLAIN, *_arms(result for results in arms.values() for result in results)]
+    found = (arm for arm, results in paired.items() if results)
+    return {
+        arm: paired[arm] for arm in sorted(found, key=lambda arm: (order.index(arm[0]), arm[1] != best, -arm[1][0], arm[1][1]))
+    }
+
+
+def _fronts(guided: Sequence[Result], arms: Mapping[Arm, Sequence[Result]], best: Rate) -> dict[str, dict[str, Any]]:
     if not set.intersection(*(set(counted_probes(result, "in_context")) for result in guided)):
         return {}
     out: dict[str, dict[str, Any]] = {}

@@ -160,7 +160,7 @@ def _grid(results: Mapping[str, Any]) -> list[Block]:
     )
     arms = [table for measure in ("ap", "in_context") if (table := tables.arms(results, measure))]
     cells = (tables.cells(results, _MOST_CELLS), tables.course(results, _MOST_CELLS))
-    found = [table for table in (tables.compared(results), tables.beside(results), *arms, *cells) if table]
+    found = [table for table in (tables.compared(results), tables.beside(results), tables.above(results), *arms, *cells) if table]
     matrices = Block(
         "Every task at every stage",
         "Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its right "

@@ -2,7 +2,7 @@
 
 from .against import against
 from .arms import arms
-from .beside import beside
+from .beside import above, beside
 from .cells import Cell, Table
 from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
@@ -17,6 +17,7 @@ __all__ = [
     "against",
     "arms",
     "as_text",
+    "above",
     "beside",
     "cell_matrices",
     "cells",

@@ -19,6 +19,10 @@ _REMARK = (
     "the one that learns most). Intervals are 95%, over tasks and rows, and over seeds where there are several; a front's arms "
     "may stand on fewer seeds than guided training."
 )
+_ABOVE = (
+    "IP at the end minus that of the front at this arm's AP, as for guided training above, of which these arms are no part; the "
+    "second front is shown where it holds more than the first and this arm. Some show rows of earlier tasks again."
+)
 
 
 def beside(results: Mapping[str, Any]) -> Table | None:
@@ -26,6 +30,24 @@ def beside(results: Mapping[str, Any]) -> Table | None:
     rows = [row for order, guided in guided_sequences(results) for row in _rows(order, guided)]
     columns = ["sequence", "guided training minus", "AP", "FP", "IP", "GP", "seeds"]
     return Table("Guided training against the other arms", columns, rows, _REMARK, sortable=True) if rows else None
+
+
+def above(results: Mapping[str, Any]) -> Table | None:
+    """One row an arm that spans no front without anchors: how far it lies above each."""
+    rows = [
+        _above(order, arm, mapping(fronts))
+        for order, guided in guided_sequences(results)
+        for arm, fronts in mapping(guided.get("above")).items()
+    ]
+    columns = ["sequence", "arm", *(f"above {called}" for called in FRONTS.values()), "seeds"]
+    return Table("The other arms above the front", columns, rows, _ABOVE, sortable=True) if rows else None
+
+
+def _above(order: str, arm: str, fronts: Mapping[str, Any]) -> list[Cell]:
+    found = [mapping(fronts.get(name)) for name in FRONTS]
+    gaps = [value_cell(estimate(each.get("gap"), each.get("gap_interval")), plus=True) for each in found]
+    seeds = _seeds(count for each in found for count in mapping(each.get("arms")).values())
+    return [Cell(order), Cell(arm.replace("_", " ")), *gaps, seeds]
 
 
 def _rows(order: str, guided: Mapping[str, Any]) -> Iterator[list[Cell]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .against import against
 from .arms import arms
-from .beside import beside
+from .beside import above, beside
 from .cells import Table
 from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
@@ -28,6 +28,7 @@ def main_tables(results: Mapping[str, Any]) -> list[Table]:
         conditions(results),
         compared(results),
         beside(results),
+        above(results),
         arms(results, "ap"),
         arms(results, "in_context"),
         cells(results),
