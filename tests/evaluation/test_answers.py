@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from instruction_vectors.cli import main
+from instruction_vectors.evaluation import answers
 from instruction_vectors.evaluation.answers import Floor, answer_scores
 from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.evaluation.text_metrics import rouge_l
@@ -54,6 +55,14 @@ def test_text_metrics_score_what_greedy_decoding_writes(pair):
     expected = [rouge_l(says(*pair, prompt, 5), row.answers) for prompt, row in zip(prompts, asked.rows, strict=True)]
     assert answer_scores(*pair, asked, prompts, max_new_tokens=5) == pytest.approx(expected)
     assert expected.count(1.0) >= 8
+
+
+@pytest.mark.parametrize("answer", ["w3", "\nw3", " w3 \nw4"])
+def test_of_an_answer_of_several_lines_the_first_that_holds_something_counts(pair, answer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(answers, "score", lambda *args, **more: asked.append(args[3]) or score(*args, **more))
+    answer_scores(*pair, task((Example("w1", answer),)), ["w1 w2"], max_new_tokens=5)
+    assert asked == [[[" w3"]]]
 
 
 def test_a_floor_is_the_score_without_examples_on_rows_drawn_by_name(pair):

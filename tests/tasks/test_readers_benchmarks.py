@@ -404,7 +404,7 @@ def test_trace_size_variants_and_labels(tmp_path: Path) -> None:
 def test_trace_with_and_without_seen_test_rows(tmp_path: Path) -> None:
     sides = load_benchmark("trace", trace_folder(tmp_path, [stance(0), stance(0), stance(3)])).tasks["FOMC"]
     assert len(sides.train.rows) == 3  # published repeats stay
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match=r"every test row.s input also stands in train or eval"):
         sides.without_seen()
     put(tmp_path / "trace/500/FOMC/test.json", [stance(0), stance(7)])
     clean = load_benchmark("trace", tmp_path).tasks["FOMC"].without_seen()
@@ -419,6 +419,7 @@ def test_trace_with_and_without_seen_test_rows(tmp_path: Path) -> None:
 def test_superni_reads_a_sequence_with_all_right_answers(tmp_path: Path) -> None:
     superni_folder(superni_folder(tmp_path), ("task900",))
     benchmark = load_benchmark("superni", tmp_path)
+    assert {sides.test.metric for sides in benchmark.tasks.values()} == {"rouge_l_stemmed"}  # as natural-instructions scores
     assert benchmark.sequences == {"C1": ("task195", "task1343", "task1310", "task1292", "task363")}
     assert benchmark.notes == ("sequences not complete here: G1, M1, C2, G2, M2", "1 further tasks in the folder not read")
     train = benchmark.sequence("C1")[0].train

@@ -47,6 +47,15 @@ def test_separators_byte_order_marks_and_columns_put_together(data: str, mark: b
     )
 
 
+def test_whole_numbers_of_a_csv_count_the_options_unless_they_are_options_and_blanks_are_no_part_of_an_answer(
+    tmp_path: Path,
+) -> None:
+    table = "text,label\ngood, 1\nbad,0 \n"
+    for options, outputs in ((["no", "yes"], ["yes", "no"]), (["1", "0"], ["1", "0"]), (None, ["1", "0"])):
+        task = read_table_task(describe(tmp_path, table, options=options))
+        assert [row.output for row in task.rows] == outputs
+
+
 def test_json_lines_parquet_and_saved_datasets_read_the_same(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     rows = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]
@@ -97,6 +106,10 @@ def test_a_hub_dataset_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.
         (CSV, {"options": ["up", "Down"]}, "rows.csv, row 2: the output 'down' is not among the options: up, Down"),
         (CSV + "bad,up\n", {}, "rows.csv, row 3: the input 'bad' is already in row 2"),
         (CSV + ",up\n", {}, "rows.csv, row 3: column 'text' is empty"),
+        ("text,label,label\ngood,up,down\n", {}, "rows.csv: the header names 'label' more than once"),
+        ("text,label\ngood,2\n", {"options": ["u", "v"]}, "rows.csv, row 1: column 'label' is 2, but there are options 0 to 1"),
+        (CSV, {"options": ["up"]}, "rows.csv, row 2: the output 'down' is not among the options: up"),
+        ("text,label\ngood,up\n", {"options": ["up"]}, "lists fewer than two options, which leaves nothing to choose"),
         (CSV + "x,up,more\n", {}, "rows.csv, row 3: not 2 fields as in the header"),
         (CSV + "x\n", {}, "rows.csv, row 3: not 2 fields as in the header"),
         (CSV + '"x', {}, "rows.csv, line 4: not a table"),

@@ -52,6 +52,11 @@ def test_empty_keys_of_the_header_are_as_if_left_out(tmp_path):
     assert (task.instructions, task.knowledge, task.options) == (("Say the opposite.",), (), None)
 
 
+def test_blanks_around_an_answer_are_no_part_of_it(tmp_path):
+    task = load_task(write(tmp_path / "t.jsonl", HEADER, {"input": "hot", "output": " cold\n"}))
+    assert task.rows == (Example("hot", "cold"),)
+
+
 def test_line_ends_of_other_systems_are_read(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_bytes("\r\n".join(json.dumps(v) for v in (HEADER, *ROWS)).encode())
@@ -80,6 +85,7 @@ def test_line_ends_of_other_systems_are_read(tmp_path):
         ([{**HEADER, "knowledge": ["the opposite is"]}, *ROWS], ", line 1", "lacks {input}"),
         ([{"instructions": "Say it."}, *ROWS], ", line 1", "'instructions' must be a list of texts"),
         ([{"instruction": "Say it.", "instructions": 1}, *ROWS], ", line 1", "'instructions' must be a list of texts"),
+        ([{**HEADER, "option": ["cold", "down"]}, *ROWS], ", line 1", "unknown 'option'; known are instruction, instructions, "),
         ([{"instruction": 7}, *ROWS], ", line 1", "'instructions' must be a list of texts"),
         ([{"instruction": " "}, *ROWS], ", line 1", "none of them empty"),
         ([{"instruction": "x" * 10_000_000}, *ROWS], ", line 1", "'instructions' has 10,000,000 characters"),

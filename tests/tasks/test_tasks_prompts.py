@@ -1,5 +1,7 @@
 """The exact text a model reads."""
 
+from dataclasses import replace
+
 import pytest
 
 from instruction_vectors.tasks import Example, Task, load_task
@@ -14,6 +16,7 @@ from instruction_vectors.tasks.prompts import (
     draw_shots,
     instructed,
 )
+from instruction_vectors.vectors.prompting import demonstrations
 
 TASK = Task(
     "past",
@@ -99,6 +102,17 @@ def test_shots_are_drawn_by_seed_and_never_hold_the_query():
         assert ROW not in shots
     assert draw_shots(TASK, 3, seed=1) == draw_shots(TASK, 3, seed=1)
     assert len({draw_shots(TASK, 3, seed=seed) for seed in range(5)}) > 1
+
+
+def test_shots_of_a_task_that_repeats_inputs_show_none_twice_and_never_the_query_s():
+    rows = tuple(Example(f"x{number % 4}", f"y{number}") for number in range(8))
+    task = replace(TASK, rows=rows, repeats=True, options=None)
+    for seed in range(20):
+        shots = draw_shots(task, 8, exclude=rows[5], seed=seed)
+        assert sorted(shot.input for shot in shots) == ["x0", "x2", "x3"]
+        for text, _ in demonstrations(task, prompts=4, shots=3, contexts=1, seed=seed):
+            inputs = [line for line in text.splitlines() if line.startswith("Input:")]
+            assert len(inputs) == len(set(inputs)) == 4
 
 
 def test_more_shots_than_rows_are_all_the_rows():

@@ -35,7 +35,7 @@ def answer_scores(
     """
     if task.metric == "accuracy":
         template = template_of(task)
-        answers = [[template.answer(answer.split("\n")[0].strip()) for answer in row.answers] for row in task.rows]
+        answers = [[template.answer(answer.strip().split("\n")[0].strip()) for answer in row.answers] for row in task.rows]
         scored = score(model, tokenizer, prompts, answers, exact=True, ends="line")
         return [float(any(answer.exact for answer in row)) for row in scored]
     written = generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens)

@@ -63,12 +63,20 @@ def lettered(question: Question) -> tuple[str, Sequence[str]]:
     return f"Question: {question.query.strip()}{listed}\nAnswer:", list(letters)
 
 
+def exam(question: Question) -> tuple[str, Sequence[str]]:
+    """As `lettered` without the word `Question` (lm-eval's mmlu, less the description that names its subject)."""
+    context, letters = lettered(question)
+    return context.removeprefix("Question: "), letters
+
+
 LAYOUTS: dict[str, Layout] = {
     "hellaswag": cleaned,
     "arc_easy": asked,
     "openbookqa": plain,
     "commonsense_qa": lettered,
-    "mmlu": lettered,
+    "mmlu": exam,
+    "mmlu_dev": exam,
+    "mmlu_test": exam,
 }
 
 

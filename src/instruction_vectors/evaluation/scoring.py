@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import DataError
+from instruction_vectors.errors import DataError, ModelError
+from instruction_vectors.evaluation.endings import Endings, Ends
 from instruction_vectors.evaluation.generation import context_length
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import refuse_ends_edited
@@ -27,7 +27,6 @@ Edit = Callable[[Tensor], AbstractContextManager[None]]
 """Makes an intervention for given positions, e.g. `lambda where: vector.applied(model, positions=where)`."""
 TokenPair = tuple[list[int], list[int]]
 """Token ids of a prompt and of an answer after it."""
-Ends = Literal["word", "line"]
 Normalisation = Literal["sum", "token", "character"]
 Rounding = Literal["least", "lm_eval"]
 """How log-probabilities are rounded: as little as float32 logits allow, or as lm-eval's default rounds them."""
@@ -91,6 +90,7 @@ def score(
     Raises:
         DataError: an answer that tokenises to nothing, a prompt without answers, or one that is longer than the model's
             context with its answer.
+        ModelError: logits that are no numbers.
         HookError: inside a block that edits the last token read (`with vector.applied(model)`), where answers are read too.
     """
     if len(prompts) != len(answers):
@@ -103,7 +103,7 @@ def score(
         [[encode_pair(tokenizer, prompt, answer) for answer in row] for prompt, row in zip(prompts, answers, strict=True)],
         characters=[[len(answer.strip()) or len(answer) for answer in row] for row in answers],
         exact=exact,
-        endings=_endings(tokenizer, ends) if exact else None,
+        endings=Endings.of(tokenizer, ends) if exact else None,
         edit=edit,
         max_nodes=max_nodes,
         progress=progress,
@@ -117,7 +117,7 @@ def score_tokens(
     *,
     characters: Sequence[Sequence[int]],
     exact: bool | Sequence[bool] = False,
-    endings: Bool[Tensor, " vocabulary"] | None = None,
+    endings: Endings | None = None,
     edit: Edit | Sequence[Edit | None] | None = None,
     rounding: Rounding = "least",
     max_nodes: int = 512,
@@ -237,7 +237,7 @@ def _nodes(before: Sequence[int], unit: Sequence[_Pair]) -> int:
 
 
 def _score_group(
-    anatomy: Anatomy, pairs: Sequence[_Pair], endings: Tensor | None, edits: Sequence[Edit | None], rounding: Rounding
+    anatomy: Anatomy, pairs: Sequence[_Pair], endings: Endings | None, edits: Sequence[Edit | None], rounding: Rounding
 ) -> Iterator[dict[str, Any]]:
     """One forward; for each pair the fields of its `Score` but the characters."""
     last_input = [len(pair.prompt) - 1 for pair in pairs]
@@ -258,7 +258,9 @@ def _score_group(
     logits = anatomy.logits(hidden[:, needed])[0]
     # Half precision would round a sum over the vocabulary.
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    best = logits.argmax(-1)
+    highest, best = logits.max(-1)
+    if not highest.isfinite().all():  # else every ranking would name its first option, and no answer be written
+        raise ModelError("the model's logits are not numbers; load it in float32, or look whether its training diverged")
     spans = [path[place : place + len(pair.target)] for pair, path, place in zip(pairs, tree.paths, last_input, strict=True)]
     rows = torch.tensor([row_of[node] for span in spans for node in span], device=logits.device)
     tokens = torch.tensor([token for pair in pairs for token in pair.target], device=logits.device)
@@ -272,35 +274,19 @@ def _score_group(
     for pair, path, place in zip(pairs, tree.paths, last_input, strict=True):
         span = slice(start, start + len(pair.target))
         start = span.stop
-        greedy = all(hits[span])
+        *before, last = hits[span]
         whole = None
         if pair.whole:
             assert endings is not None
-            whole = greedy and bool(endings[best_of[row_of[path[place + len(pair.target)]]]])
+            written, after = (best_of[row_of[path[place + len(pair.target) - back]]] for back in (1, 0))
+            whole = all(before) and (endings.after(after) if last else endings.within(pair.target[-1], written))
         yield {
             "logprob": math.fsum(logprobs[span]),
             "tokens": len(pair.target),
             "first_token": hits[span.start],
             "exact": whole,
-            "greedy": greedy,
+            "greedy": last and all(before),
         }
-
-
-def _endings(tokenizer: PreTrainedTokenizerBase, ends: Ends) -> Tensor:
-    """For each token of the vocabulary whether it ends the word before it (begins with no letter or digit), or the line."""
-    known = getattr(tokenizer, "_iv_endings", None)
-    if known is None:
-        # Decoding after a letter keeps the leading space that some tokenizers strip from a lone token.
-        anchor = tokenizer("x", add_special_tokens=False)["input_ids"]
-        skip = len(tokenizer.decode(anchor))
-        texts = [text[skip:] for text in tokenizer.batch_decode([[*anchor, token] for token in range(len(tokenizer))])]
-        special = set(tokenizer.all_special_ids)
-        known = {
-            "word": torch.tensor([not text[:1].isalnum() for text in texts]),
-            "line": torch.tensor([text.startswith("\n") or token in special for token, text in enumerate(texts)]),
-        }
-        tokenizer._iv_endings = known
-    return known[ends]
 
 
 def score_prompts(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], **options: Any) -> list[Score]:

@@ -7,7 +7,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from instruction_vectors.errors import DataError, IVError, install_extra
@@ -59,6 +59,7 @@ METRICS: Mapping[str, Metric] = {
     "normalised_match": normalised_match,
     "token_f1": token_f1,
     "rouge_l": rouge_l,
+    "rouge_l_stemmed": partial(rouge_l, stem=True),
     "edit_similarity": edit_similarity,
 }
 """Metrics by name; `sari` besides, which reads the source too."""

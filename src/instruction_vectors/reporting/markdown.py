@@ -34,7 +34,13 @@ def write_summary(results: Mapping[str, Any]) -> str:
     results = printable(results)
     parts = ["\n".join(f"- {escape(sentence)}" for sentence in findings.headline(results))]
     demo = (tables.stages(results), tables.steering(results, "steering"))
-    grid = (tables.compared(results), tables.beside(results), tables.cells(results), tables.course(results))
+    grid = (
+        tables.compared(results),
+        tables.beside(results),
+        tables.above(results),
+        tables.cells(results),
+        tables.course(results),
+    )
     diagnosis = (tables.verdicts(results), tables.repairs(results))
     parts.extend(markdown_table(table) for table in (*demo, *grid, *diagnosis) if table)
     return "\n\n".join(part for part in parts if part) + "\n"

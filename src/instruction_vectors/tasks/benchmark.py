@@ -35,6 +35,8 @@ class Sides:
         kept = tuple(row for row in self.test.rows if row.input not in seen)
         if len(kept) == len(self.test.rows):
             return self
+        if not kept:
+            raise DataError(f"task {self.name!r}: every test row's input also stands in train or eval")
         note = f"{len(self.test.rows) - len(kept)} test rows left out: their input also stands in train or eval"
         return replace(self, test=replace(self.test, rows=kept, notes=(*self.test.notes, note)))
 

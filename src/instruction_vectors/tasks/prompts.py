@@ -89,8 +89,8 @@ PLAIN = PlainTemplate()
 
 
 def draw_shots(task: Task, count: int, *, exclude: Example | None = None, seed: int | str = 0) -> tuple[Example, ...]:
-    """`count` rows drawn by seed, never the query itself."""
-    rows = [row for row in task.rows if row != exclude]
+    """`count` rows drawn by seed, no two of one input and none of the query's."""
+    rows = list({row.input: row for row in reversed(task.rows) if exclude is None or row.input != exclude.input}.values())[::-1]
     return tuple(random.Random(f"{task.name}/{seed}").sample(rows, min(count, len(rows))))
 
 

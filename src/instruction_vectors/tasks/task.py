@@ -10,7 +10,7 @@ from typing import Literal
 from instruction_vectors.errors import DataError
 
 Kind = Literal["generate", "choose", "classify"]
-Metric = Literal["accuracy", "rouge_l", "edit_similarity", "sari"]
+Metric = Literal["accuracy", "rouge_l", "rouge_l_stemmed", "edit_similarity", "sari"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class Task:
                 raise DataError(f"task {self.name!r}: the knowledge form {cloze!r} lacks {{input}}")
         if self.options is not None and len(set(self.options)) != len(self.options):
             raise DataError(f"task {self.name!r} lists an option twice")
+        if self.options is not None and len(self.options) < 2:
+            raise DataError(f"task {self.name!r} lists fewer than two options, which leaves nothing to choose")
         if self.layout is not None and (self.layout.count("{input}") != 1 or self.layout.count("{instruction}") > 1):
             raise DataError(f"task {self.name!r}: the layout {self.layout!r} needs {{input}} once, {{instruction}} at most once")
         seen: dict[str, int] = {}

@@ -46,7 +46,7 @@ def demonstrations(
     built = []
     for number, query in enumerate(queries):
         drawn = draw_shots(task, shots + 1, seed=f"shots/{seed}/{number % contexts}")
-        context = [row for row in drawn if row != query][:shots]
+        context = [row for row in drawn if row.input != query.input][:shots]
         prompt = instructed(task, query, shots=context, template=template)
         built.append((prompt.text, prompt.target))
     return built

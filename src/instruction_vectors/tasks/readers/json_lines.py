@@ -12,6 +12,8 @@ from instruction_vectors.files import read_json_lines
 from instruction_vectors.tasks.readers.rows import MAX_CHARACTERS
 from instruction_vectors.tasks.task import Example, Task
 
+_KEYS = ("instruction", "instructions", "knowledge", "options")
+
 
 def read_task_file(path: Path, instruction: str | None = None) -> Task:
     """Read a task; `instruction` overrides the file's own.
@@ -54,6 +56,8 @@ def read_task_file(path: Path, instruction: str | None = None) -> Task:
 
 def _header(path: Path, number: int, value: dict[str, Any]) -> dict[str, Any]:
     """The description of the task, every wording and option a text."""
+    if unknown := [key for key in value if key not in _KEYS]:
+        raise DataError(f"{path}, line {number}: unknown {', '.join(map(repr, unknown))}; known are {', '.join(_KEYS)}")
     header = {key: value[key] for key in ("instructions", "knowledge", "options") if value.get(key)}
     first, others = value.get("instruction"), header.get("instructions", [])
     if first and isinstance(others, list):
@@ -88,4 +92,5 @@ def _row(path: Path, number: int, value: dict[str, Any]) -> Example:
             raise DataError(f"{path}, line {number}: {key!r} has {len(value[key]):,} characters, taken for a mistake")
         if not _is_text(value[key]):
             raise DataError(f"{path}, line {number}: {key!r} holds half of a surrogate pair, which is no character")
-    return Example(value["input"], value["output"])
+    # Blanks around an answer are no part of it: a model would have to write them to be right.
+    return Example(value["input"], value["output"].strip())

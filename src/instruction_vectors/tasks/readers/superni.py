@@ -82,7 +82,7 @@ def _task(path: Path, name: str) -> Task:
         instructions=_definition(path, data),
         rows=rows,
         sources=(f"natural-instructions/{path.name}",),
-        metric="rouge_l",
+        metric="rouge_l_stemmed",
         demonstrations=tuple(example for example in demonstrations if example.input not in inputs),
         notes=notes,
     )

@@ -88,6 +88,10 @@ def _input(place: str, row: Mapping[str, Any], column: str) -> str:
 
 def _output(place: str, row: Mapping[str, Any], column: str, options: tuple[str, ...] | None) -> str:
     value = _cell(place, row, column)
+    if isinstance(value, str):
+        value = value.strip()  # blanks around an answer are no part of it
+        if options is not None and value not in options and value.isdecimal():  # CSV has no numbers
+            value = int(value)
     if options is not None and isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value < len(options):
             raise DataError(f"{place}: column {column!r} is {value}, but there are options 0 to {len(options) - 1}")

@@ -34,6 +34,9 @@ def _csv(path: Path) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             csv.field_size_limit(max(csv.field_size_limit(), 8 * MAX_CHARACTERS))
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            names = list(reader.fieldnames or ())
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(f"{path}: the header names {', '.join(map(repr, twice))} more than once")
             for number, row in enumerate(reader, start=1):
                 if None in row or None in row.values():
                     raise DataError(f"{path}, row {number}: not {len(reader.fieldnames or ())} fields as in the header")
