@@ -104,6 +104,8 @@ def test_a_report_needs_results(iv, tmp_path):
     failed(iv("report", tmp_path), "results.json: no such file")
     (tmp_path / "results.json").write_text("{")
     failed(iv("report", tmp_path), "results.json: not JSON")
+    (tmp_path / "results.json").write_text("[1]")
+    failed(iv("report", tmp_path), "results.json: expected an object, got list")
     assert not (tmp_path / "report.html").exists()
 
 
@@ -206,3 +208,26 @@ def test_heads_are_not_tried_together_on_another_measure_than_was_asked_for(iv, 
     result = iv("effects", "present-past", "--check", *unfit.split())
     assert result.exit_code == 2
     assert f"the probability of the task's answers' first token only: leave out {unfit}" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "x", "--scale", "2"], "--scale would go unheard without --vector"),
+        (["generate", "x", "--scale", "1", "--mode", "summed"], "--scale, --mode would go unheard without --vector"),
+        (["generate", "x", "--vector", ".", "--mode", "replace", "--scale", "2"], "without a --mode that adds"),
+        (["eval", "present-past", "--scale", "2"], "--scale would go unheard without --vector"),
+        (["extract", "present-past", "--out", "v", "--validation-rows", "9"], "without several numbers of --heads"),
+        (
+            ["bench", "--benchmark", "shipped", "--cpus", "3", "--memory-gb", "2"],
+            "--cpus, --memory-gb would go unheard without --ray",
+        ),
+        (["tasks", "validate", "present-past", "--task", "x"], "--task would go unheard without a benchmark and its --data-dir"),
+        (["train", "--data", "d.jsonl", "--out", "o", "--anchors", "0.5"], "--anchors would go unheard without --vector anchors"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_would_go_unheard_is_refused(iv, arguments, message):
+    result = iv(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())

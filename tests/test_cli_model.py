@@ -130,9 +130,10 @@ def test_extract_chooses_the_number_of_heads_on_rows_set_apart(iv, tmp_path):
     assert chosen["k"] in (1, 3)
     assert chosen["rows"] == 4
     assert 0 <= chosen["accuracy"] <= 1
-    both = iv(*asked, "singular-plural", "--heads", "2", "--chat", "--out", tmp_path / "both")
+    both = iv(*asked, "singular-plural", "--heads", "2", "--chat", "--out", tmp_path / "both", "--json")
     assert both.exit_code == 0, both.stderr
     configs = [json.loads((tmp_path / "both" / name / "config.json").read_text()) for name in ("present-past", "singular-plural")]
+    assert json.loads(both.stdout) == configs
     assert configs[0]["heads"] == configs[1]["heads"]
     assert {config["template"] for config in configs} == {"chat"}
     refused = iv(*asked, "singular-plural", "--heads", "3,1", "--out", tmp_path / "none")

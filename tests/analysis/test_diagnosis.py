@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,19 +14,21 @@ from tiny_diagnosis import PLAN, TASKS, task
 
 from instruction_vectors.analysis.conditions import Condition, ask, shuffled, write_out
 from instruction_vectors.analysis.diagnosis import diagnose
+from instruction_vectors.analysis.examination import Examination
 from instruction_vectors.analysis.extracted import Vectors
 from instruction_vectors.analysis.frames import frames, write_frames
 from instruction_vectors.analysis.ladder import dialled, rung_of
 from instruction_vectors.analysis.pair import Pair
-from instruction_vectors.analysis.plan import Plan, Subject, other_of, subjects_of
+from instruction_vectors.analysis.plan import LAST, Plan, Subject, other_of, subjects_of
 from instruction_vectors.analysis.relearn import relearned
-from instruction_vectors.analysis.remedies import write_diagnosis
-from instruction_vectors.analysis.repairs import ADDED, PROMPTED, Repair
+from instruction_vectors.analysis.remedies import check_folder, write_diagnosis
+from instruction_vectors.analysis.repairs import ADDED, PROMPTED, SUBTRACTED, Repair
 from instruction_vectors.analysis.summary import markdown
-from instruction_vectors.analysis.verdict import Rules
+from instruction_vectors.analysis.verdict import Rules, Rung
 from instruction_vectors.analysis.words import sentences
 from instruction_vectors.analysis.worse import change_of, floors_of, forms_of
-from instruction_vectors.errors import DataError
+from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.evaluation.knowledge import Estimate
 from instruction_vectors.evaluation.statistics import noise_floor
 from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.tasks.task import Example
@@ -91,6 +94,33 @@ def test_the_other_task_is_never_the_task_itself():
     for count in range(2, 9):
         names = [str(n) for n in range(count)]
         assert all(other_of(name, names) != name for name in names)
+
+
+def test_the_other_task_can_be_asked_not_to_be_a_certain_one():
+    names = ["a", "b", "c", "d"]
+    assert other_of("a", names) == "c"
+    assert other_of("a", names, but="c") == "d"
+    assert other_of("a", names, but="b") == "c"
+    assert other_of("b", ["a", "b"], but="a") == "a"  # there is none
+    for count in range(3, 6):
+        for but in names[:count]:
+            assert not {other_of(name, names[:count], but=but) for name in names[:count] if name != but} & {but}
+
+
+def test_the_last_task_s_own_vector_is_no_control_for_subtracting_it():
+    class Taken(Examination):
+        def result(self):
+            tools = self.tools
+            stand_ins = {name: tools._stand_ins(SUBTRACTED, name, 0).values() for name in self.subjects}
+            return {name: [tools.last.mean.cosine(vector) for vector in vectors] for name, vectors in stand_ins.items()}
+
+    plan, last = replace(PLAN, rows=4), TASKS[2]
+    pair = Pair(tiny.tokenizer(), tiny_training.adapted())
+    subjects = subjects_of(TASKS, plan)
+    assert other_of("one", list(subjects)) == "two"
+    assert other_of("two", list(subjects)) == "three"
+    likeness = Taken(pair, subjects, {LAST: Subject.of(last, plan)}, plan, lambda: None).result()
+    assert max(*likeness["one"], *likeness["two"]) < 0.999
 
 
 def test_shuffled_answers_are_the_same_answers_at_other_inputs():
@@ -183,6 +213,49 @@ def test_the_words_name_every_task_and_verdict(found):
     for name, each in found.tasks.items():
         assert f"| {name} | **{each.verdict.name}** |" in text
     assert "smallest drop" in " ".join(sentences(found))
+
+
+def test_the_words_name_what_fell_whatever_its_verdict_and_say_what_rose(found):
+    drop = Estimate(0.68, (0.48, 0.8))
+    one, two = found.tasks["one"], found.tasks["two"]
+    fell = replace(one.changes["in_context"], drop=drop, worse=True)
+    same = replace(two.changes["in_context"], worse=False)
+    tasks = {
+        "one": replace(one, changes=one.changes | {"in_context": fell}, written=replace(one.written, name="inconclusive")),
+        "two": replace(two, changes=two.changes | {"in_context": same}, written=replace(two.written, name="lost")),
+    }
+    rose = replace(found.split, instruction_drop=Estimate(-0.27, (-0.54, -0.05)), knowledge_drop=Estimate(0.1, (0.0, 0.2)))
+    said = sentences(replace(found, tasks=tasks, split=rose, weight_distance=None))
+    assert "Few-shot answers, written out, fell in: one by 0.68 [0.48, 0.80] (inconclusive)." in said
+    assert (
+        "Over the tasks with a knowledge form the instruction form rose by 0.27 [0.05, 0.54], the knowledge form fell by "
+        "0.10 [0.00, 0.20]."
+    ) in said
+    assert not any("weights" in sentence for sentence in said)
+
+
+def test_a_repair_without_controls_to_beat_does_not_say_that_it_beat_them(found):
+    rungs = [Rung(name, True, *[Estimate(0.5, (0.4, 0.6))] * 2, required=r, over={"c": Estimate(0.1, (-0.1, 0.3))})
+             for name, r in (("turned", ()), ("vector", ("c",)))]  # fmt: skip
+    tasks = {"one": replace(found.tasks["one"], rungs=rungs, written_rungs=[])}
+    table = frames(replace(found, tasks=tasks))["repairs"]
+    assert list(table["beats_controls"]) == [None, False]
+
+
+def test_what_would_stop_the_writing_is_told_before_anything_is_measured(found, tmp_path, monkeypatch):
+    check_folder(tmp_path / "new")
+    write_diagnosis(found, tmp_path / "old")
+    check_folder(tmp_path / "old")
+    for content in ('{"hello": 1}', "[1]", '{"tasks": {"a": 3}}'):
+        (tmp_path / "old" / "diagnosis.json").write_text(content)
+        with pytest.raises(DataError, match="is no diagnosis of this tool; choose another folder"):
+            check_folder(tmp_path / "old")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        check_folder(tmp_path / "file")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(IVError, match="data frames need the data extra"):
+        check_folder(tmp_path / "new")
 
 
 def test_a_model_against_its_own_copy_shows_no_drop():

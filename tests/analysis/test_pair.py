@@ -7,7 +7,7 @@ import pytest
 import tiny
 import tiny_training
 import torch
-from peft import LoraConfig
+from peft import IA3Config, LoraConfig, get_peft_model
 
 from instruction_vectors.analysis.belonging import check_tokenizers
 from instruction_vectors.analysis.dial import can_turn, turned_down
@@ -203,3 +203,53 @@ def test_the_weight_distance_of_both_kinds_of_pair(whole, tok):
     stood = sum(float(m.get_base_layer().weight.detach().pow(2).sum()) for m in changed)
     assert weight_distance(Pair(tok, adapted)) == pytest.approx((moved / stood) ** 0.5, rel=1e-5)
     assert weight_distance(Pair(tok, copy.deepcopy(whole.base_model), whole.base_model)) == 0
+
+
+HEAD = {"modules_to_save": ["lm_head"]}
+TOKENS = {"trainable_token_indices": [1, 2]}
+
+
+def trained(tok, config):
+    """A pair of a tiny model and an adapter of some kind, all of whose weights have moved."""
+    torch.manual_seed(0)
+    model = get_peft_model(tiny.model("llama"), config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                weight.add_(0.3 * torch.randn_like(weight) if "magnitude" not in name else 0.5)
+    return Pair(tok, model.to(torch.float64))
+
+
+def lora(**more):
+    return LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **more)
+
+
+@pytest.mark.parametrize(
+    ("config", "turns", "distance"),
+    [
+        (lora(), True, True),
+        (lora(**HEAD), False, True),
+        (lora(**TOKENS), False, False),
+        (lora(use_dora=True), False, False),
+        (IA3Config(target_modules=["q_proj"], feedforward_modules=[], task_type="CAUSAL_LM"), False, False),
+    ],
+    ids=["lora", "head", "tokens", "dora", "ia3"],
+)
+def test_only_adapters_that_add_are_turned_down_and_a_distance_that_is_not_known_is_not_told(tok, config, turns, distance):
+    pair = trained(tok, config)
+    assert can_turn(pair) == turns
+    found = weight_distance(pair)
+    assert (found is not None) == distance
+    with pair.base() as model:
+        before = logits(model)
+    with pair.tuned() as model:
+        assert (logits(model) - before).abs().max() > 0.01
+    if turns:
+        with turned_down(pair, 0.0) as model:
+            assert torch.allclose(logits(model), before, atol=1e-12)
+    if distance:
+        start = dict(tiny.model("llama").named_parameters())
+        after = pair.tuned_model.merge_and_unload().named_parameters()
+        changed = [(new - start[name], start[name]) for name, new in after if not torch.allclose(new, start[name], atol=1e-9)]
+        squares = [sum(float(part.detach().pow(2).sum()) for part in parts) for parts in zip(*changed, strict=True)]
+        assert found == pytest.approx((squares[0] / squares[1]) ** 0.5, rel=1e-5)

@@ -70,6 +70,25 @@ def test_the_front_holds_what_no_other_beats_in_both():
     assert [point.label for point in unbeaten(points)] == ["0", "1", "3"]
 
 
+def test_of_a_large_grid_the_front_is_shown_whole_and_the_cut_is_told():
+    worse = [synthetic_grid.cell(f"m{number}", ap=0.5, ip=0.5) for number in range(300)]
+    best = synthetic_grid.cell("last", "iv", ap=0.9, ip=0.9)
+    (front,) = figures.fronts({"grid": {"cells": [*worse, best]}}, LIVE).values()
+    assert "last, iv" in front.body
+    assert "guide: iv" in front.body
+    assert front.body.count("<circle") + front.body.count("<rect") >= 250
+    assert front.name == "AP against IP, func A, 250 of 301 cells"
+    assert [d.name for d in figures.fronts({"grid": {"cells": worse[:3]}}, LIVE).values()] == ["AP against IP, func A"]
+
+
+def test_a_page_shows_some_cells_with_all_their_scores_and_markdown_every_one(tmp_path):
+    results = {"grid": {"cells": [synthetic_grid.cell(f"m{number}") for number in range(30)]}}
+    page = write_report(results, tmp_path / "report.html").read_text()
+    assert "Every task at every stage, 24 of 30 cells" in page
+    named = [len(set(re.findall(r"Scores on each task, func A, (m\d+)", text))) for text in (page, write_markdown(results))]
+    assert named == [24, 30]
+
+
 def test_figures_name_every_point_with_its_exact_values():
     results = {"grid": {"cells": [synthetic_grid.cell(ap=0.6, ip=0.5)]}}
     (front,) = figures.fronts(results, LIVE).values()

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from instruction_vectors.reporting import figure_svg, figures
 from instruction_vectors.reporting.palette import LIGHT
-from instruction_vectors.reporting.svg import Scale, el, ticks, wrap
+from instruction_vectors.reporting.svg import Scale, decimals, el, ticks, wrap
 
 NAMES = ("forgetting", "steering", "effects")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -80,3 +80,25 @@ def test_the_cost_of_effects_stands_against_length_and_number_of_prompts_beside_
     assert "What exact effects of all heads cost" in figure_svg({"mediation": measured}, "cost")
     without = {"mediation": {"lengths": {"42": {"tokens": "many"}}, "many_prompts": 3}}
     assert figures.costs(without, LIGHT) == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0, 1, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        (-0.2, 1, ["0.00", "0.25", "0.50", "0.75", "1.00"]),
+        (0, 0.2, ["0.00", "0.05", "0.10", "0.15", "0.20"]),
+        (0, 11, ["0.0", "2.5", "5.0", "7.5", "10.0"]),
+    ],
+)
+def test_the_label_of_a_tick_is_its_value(low, high, labels):
+    places = ticks(low, high, 5)
+    assert [f"{place:.{decimals(places)}f}" for place in places] == labels
+
+
+def test_an_axis_that_goes_below_0_is_labelled_with_its_values(make_results):
+    results = make_results()
+    arm = next(iter(results["forgetting"].values()))
+    arm["intervals"]["in_context"][-1][0] = -0.2
+    labels = [node.text for node in ET.fromstring(figure_svg(results, "forgetting")).iter(f"{SVG}text")]
+    assert {"0.25", "0.75"} <= set(labels)

@@ -8,13 +8,13 @@ from peft import PeftModel
 from torch import nn
 
 from instruction_vectors.analysis.pair import Pair
-from instruction_vectors.models.adapters import scaled, scaled_layers
+from instruction_vectors.models.adapters import only_scaled, scaled
 from instruction_vectors.models.anatomy import unwrap
 
 
 def can_turn(pair: Pair) -> bool:
-    """Whether the fine-tune can be turned down: whole weights can, and adapters that scale what they add (LoRA)."""
-    return not isinstance(pair.tuned_model, PeftModel) or bool(scaled_layers(pair.tuned_model))
+    """Whether the fine-tune can be turned down: whole weights can, and adapters that only scale what they add (LoRA)."""
+    return not isinstance(pair.tuned_model, PeftModel) or only_scaled(pair.tuned_model)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The measurements of one diagnosis, in order: both models' forms, vectors and effects, then repairs where something fell."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -58,7 +59,9 @@ class Examination:
             tuned = Vectors.of(model, means, self.heads)
             theirs = None if trained is None else Vectors.of(model, {"last": trained}, self.heads)
             self.tuned_states = states_of(model, self.tokenizer, subjects)
-        self.tools = Tools(base, tuned, scale, theirs, subjects)
+        last = extra[LAST].task if LAST in extra else None
+        called = next((name for name, each in subjects.items() if last and replace(each.task, name=last.name) == last), None)
+        self.tools = Tools(base, tuned, scale, theirs, subjects, called)
 
     def result(self) -> Diagnosis:
         """Everything put together."""
@@ -137,6 +140,7 @@ def _evidence(changes: Mapping[Form, Change], form: Form, rungs: Sequence[Rung])
         knowledge_bound=alike.bound if alike else None,
         knowledge_drop=known.drop if known else None,
         rungs=rungs,
+        floor=told.floor,
     )
 
 

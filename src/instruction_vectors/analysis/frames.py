@@ -16,11 +16,21 @@ def frames(diagnosis: Diagnosis) -> dict[str, Any]:
     Raises:
         IVError: pandas is not installed.
     """
+    pandas = table_library()
+    return {name: pandas.DataFrame(rows) for name, rows in _rows(diagnosis).items()}
+
+
+def table_library() -> Any:
+    """pandas.
+
+    Raises:
+        IVError: it is not installed.
+    """
     try:
         import pandas  # type: ignore[import-untyped]
     except ImportError as error:
         raise IVError(f"data frames need the data extra; run {install_extra('data')}") from error
-    return {name: pandas.DataFrame(rows) for name, rows in _rows(diagnosis).items()}
+    return pandas
 
 
 def write_frames(diagnosis: Diagnosis, folder: Path) -> list[Path]:
@@ -54,7 +64,8 @@ def _rows(diagnosis: Diagnosis) -> dict[str, list[dict[str, Any]]]:
         ],
         "repairs": [
             {"task": n, "repair": r.name, "evidence": r.evidence, **_flat("accuracy", r.accuracy), **_flat("gain", r.gain),
-             **_flat("share", r.share), "of_base": r.of_base, **_flat("beyond", r.beyond), "beats_controls": r.beats_controls}
+             **_flat("share", r.share), "of_base": r.of_base, **_flat("beyond", r.beyond),
+             "beats_controls": r.beats_controls if r.required else None}
             for n, t in tasks for r in (*t.rungs, *t.written_rungs)
         ],
         "grid": [

@@ -124,6 +124,11 @@ def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan, trained: 
     return {task.name: Subject.of(task, plan) for task in loaded}
 
 
-def other_of(name: str, names: Sequence[str]) -> str:
-    """The task whose vector and shots are a task's control: the one half the list away, fixed before anything is measured."""
-    return names[(names.index(name) + max(1, len(names) // 2)) % len(names)]
+def other_of(name: str, names: Sequence[str], *, but: str | None = None) -> str:
+    """The task whose vector and shots are a task's control: the one half the list away, fixed before anything is measured.
+
+    If that is `but`, the next one that is neither; of two tasks there is none, and it stays.
+    """
+    start = names.index(name) + max(1, len(names) // 2)
+    turned = [names[(start + k) % len(names)] for k in range(len(names))]
+    return next((other for other in turned if other not in (name, but)), turned[0])

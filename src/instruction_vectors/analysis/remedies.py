@@ -4,11 +4,25 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from instruction_vectors.analysis.frames import write_frames
+from instruction_vectors.analysis.frames import table_library, write_frames
 from instruction_vectors.analysis.result import BAD, Diagnosis
 from instruction_vectors.analysis.summary import markdown
-from instruction_vectors.files import read_json, write_atomic, write_json
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import check_writable, read_json, write_atomic, write_json
 from instruction_vectors.training.config import IVGuidanceConfig
+
+
+def check_folder(folder: Path) -> None:
+    """Complain now of what would stop `write_diagnosis` after hours of measuring.
+
+    Raises:
+        DataError: the folder holds a `diagnosis.json` that is no diagnosis.
+        IVError: pandas is not installed.
+        OSError: nothing can be written there.
+    """
+    check_writable(folder / "diagnosis.json")
+    table_library()
+    _bad_before(folder)
 
 
 def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
@@ -42,11 +56,20 @@ def _vector(folder: Path, task: str) -> Path:
 
 def _forget(folder: Path) -> None:
     """Take away the remedies that an earlier diagnosis wrote here, and nothing else."""
-    if not (folder / "diagnosis.json").exists():
-        return
-    before = read_json(folder / "diagnosis.json")
-    bad = [name for name, task in before["tasks"].items() if {task["verdict"]["name"], task["written"]["name"]} & set(BAD)]
+    bad = _bad_before(folder)
     for name in bad:
         shutil.rmtree(_vector(folder, name), ignore_errors=True)
     if bad:
         (folder / "guidance.json").unlink(missing_ok=True)
+
+
+def _bad_before(folder: Path) -> list[str]:
+    """The tasks that an earlier diagnosis in the folder wrote remedies for."""
+    path = folder / "diagnosis.json"
+    if not path.exists():
+        return []
+    try:
+        tasks = read_json(path)["tasks"].items()
+        return [name for name, task in tasks if {task["verdict"]["name"], task["written"]["name"]} & set(BAD)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no diagnosis of this tool; choose another folder") from error

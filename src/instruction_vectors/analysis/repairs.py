@@ -51,6 +51,8 @@ class Tools:
     scale: float
     last: Vectors | None = None
     subjects: Mapping[str, Subject] = field(default_factory=dict)
+    last_name: str | None = None
+    """What the last task is called among the subjects, if it is one: subtracting its vector is no control for subtracting it."""
 
     def shared(self, name: str) -> dict[str, Condition]:
         """Conditions under which both models are asked."""
@@ -90,7 +92,8 @@ class Tools:
             base, moved = self.base, self.base.shuffled.get(name)
             required = [base.by_task[other], base.random(name, seed), base.mean]
         elif self.last is not None:
-            required, moved = [self.last.mean.random_like(seed), self.tuned.by_task[other]], self.last.shuffled.get("last")
+            another = other_of(name, list(self.subjects), but=self.last_name)
+            required, moved = [self.last.mean.random_like(seed), self.tuned.by_task[another]], self.last.shuffled.get("last")
         else:
             return {}
         return dict(zip(repair.controls, [*required, *([moved] if moved else [])], strict=False))

@@ -55,7 +55,7 @@ class Diagnosis:
         heads: the base's heads that all vectors stand on.
         effects: mean causal effect of every head, before and after, `[layer, head]`.
         scale: how strongly vectors went in.
-        weight_distance: relative, over the weights that changed.
+        weight_distance: relative, over the weights that changed; None for adapters of which it is not known.
         explained: R² against the drop over tasks.
         plan: the settings.
         lm_eval: by `task, metric`, how lm-eval tasks changed; empty where none was asked for.
@@ -68,7 +68,7 @@ class Diagnosis:
     heads: Sequence[Head]
     effects: Mapping[str, list[list[float]]]
     scale: float
-    weight_distance: float
+    weight_distance: float | None
     explained: Mapping[str, float]
     plan: Plan
     lm_eval: Mapping[str, Change] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Where it happened: the vectors' cosine, the heads' effects, and two controls, the weights' and the last layer's distance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -71,11 +72,25 @@ def states_of(model: nn.Module, tokenizer: PreTrainedTokenizerBase, subjects: Ma
 
 
 @torch.no_grad()
-def weight_distance(pair: Pair) -> float:
-    """`‖W_tuned - W_base‖ / ‖W_base‖` over the weights that changed (Frobenius norms), 0 where none did."""
+def weight_distance(pair: Pair) -> float | None:
+    """`‖W_tuned - W_base‖ / ‖W_base‖` over the weights that changed (Frobenius norms), 0 where none did.
+
+    None for adapters that do more than add to weights or train copies of them: DoRA's magnitudes, IA3, single tokens.
+    """
+    if isinstance(pair.tuned_model, PeftModel) and not all(map(_known, pair.tuned_model.modules())):
+        return None
     squares = [(_square(change), _square(weight)) for change, weight in _changes(pair)]
     moved = [(change, weight) for change, weight in squares if change > 0]
     return float((sum(c for c, _ in moved) / sum(w for _, w in moved)) ** 0.5) if moved else 0.0
+
+
+def _known(module: nn.Module) -> bool:
+    """Whether `_changes` tells all that an adapter does at a module."""
+    if isinstance(module, AuxiliaryTrainingWrapper):
+        return isinstance(module, ModulesToSaveWrapper)
+    if not isinstance(module, BaseTunerLayer) or isinstance(module, LNTuningLayer):
+        return True
+    return hasattr(module, "get_delta_weight") and not len(getattr(module, "lora_magnitude_vector", ()))
 
 
 def _changes(pair: Pair) -> Any:
@@ -85,14 +100,20 @@ def _changes(pair: Pair) -> Any:
                 # Together: one may take off what another begins with.
                 yield sum(layer.get_delta_weight(name) for name in layer.active_adapters), layer.get_base_layer().weight
             elif isinstance(layer, LNTuningLayer):  # whole copies of what they adapt, as the method `full` trains
-                copies = [layer.ln_tuning_layers[name] for name in layer.active_adapters]
-                for weights in (zip(copy.parameters(), layer.get_base_layer().parameters(), strict=True) for copy in copies):
-                    yield from ((after - before, before) for after, before in weights)
+                yield from _copied([layer.ln_tuning_layers[name] for name in layer.active_adapters], layer.get_base_layer())
+            elif isinstance(layer, ModulesToSaveWrapper):
+                yield from _copied([layer.modules_to_save[name] for name in layer.active_adapters], layer.original_module)
         return
     assert pair.base_model is not None
     start = dict(unwrap(pair.base_model).named_parameters())
     for name, weight in unwrap(pair.tuned_model).named_parameters():
         yield weight - start[name].to(weight.device, weight.dtype), start[name]
+
+
+def _copied(copies: Sequence[nn.Module], original: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    for copy in copies:
+        for after, before in zip(copy.parameters(), original.parameters(), strict=True):
+            yield after - before, before
 
 
 def _square(weight: Tensor) -> float:

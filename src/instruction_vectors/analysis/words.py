@@ -38,15 +38,15 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
     names = {kind: [n for n, v in diagnosis.verdicts.items() if v.name == kind] for kind in _ORDER}
     said = [f"{kind}: {', '.join(found)}." for kind, found in names.items() if found]
     if split := diagnosis.split:
-        said.append(f"Over all tasks the instruction form fell by {shown(split.instruction_drop)}, the knowledge form by "
-                    f"{shown(split.knowledge_drop)}.")  # fmt: skip
+        said.append(f"Over the tasks with a knowledge form the instruction form {moved(split.instruction_drop)}, the knowledge "
+                    f"form {moved(split.knowledge_drop)}.")  # fmt: skip
         if split.knowledge_part and split.instruction_part and split.instruction_drop.interval[0] > 0:
             said.append(f"Of that drop {shown(split.knowledge_part)} is knowledge lost, {shown(split.instruction_part)} is "
                         "instruction following lost.")  # fmt: skip
         elif split.reason:
             said.append(f"The drop is not split: {split.reason}.")
-    worse = [f"{n} ({t.written.name})" for n, t in diagnosis.tasks.items() if t.written.name in ("suppressed", "lost")]
-    if worse:
+    fell = {name: task.changes["in_context"].drop for name, task in diagnosis.tasks.items() if task.changes["in_context"].worse}
+    if worse := [f"{name} by {shown(drop)} ({diagnosis.tasks[name].written.name})" for name, drop in fell.items()]:
         said.append(f"Few-shot answers, written out, fell in: {', '.join(worse)}.")
     noisy = max((change.floor for task in diagnosis.tasks.values() for change in task.changes.values()), default=0.0)
     if noisy:
@@ -57,8 +57,17 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
     smallest = [task.changes["instruction"].smallest for task in diagnosis.tasks.values()]
     said.append("The smallest drop of the instruction form that the rows would show four times in five is "
                 f"{min(smallest):.2f} to {max(smallest):.2f}, depending on the task.")  # fmt: skip
-    said.append(f"The weights that changed moved by {diagnosis.weight_distance:.2%} of their norm.")
+    if diagnosis.weight_distance is not None:
+        said.append(f"The weights that changed moved by {diagnosis.weight_distance:.2%} of their norm.")
     return said
+
+
+def moved(drop: Estimate) -> str:
+    """`fell by` so much, or `rose by`, with the interval of that."""
+    if drop.value >= 0:
+        return f"fell by {shown(drop)}"
+    low, high = drop.interval
+    return f"rose by {shown(Estimate(-drop.value, (-high, -low)))}"
 
 
 def shown(estimate: Estimate) -> str:

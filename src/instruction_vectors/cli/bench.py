@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet
 
 
@@ -89,6 +90,8 @@ def bench(
       iv bench --benchmark shipped --sequence english-french,sentiment-word --guided both --train-rows 100
       iv bench --benchmark func --sequence A --methods sequential,olora,ewc --guided both --seeds 0,1,2 --data-dir data
     """
+    if not on_ray and not ray_address:
+        options.refuse_unheard(("cpus", "gpus", "memory_gb"), "--ray")
     quiet()
     from instruction_vectors.continual import bench as grids
 

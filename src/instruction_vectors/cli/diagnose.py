@@ -54,15 +54,17 @@ def diagnose(
     quiet()
     from instruction_vectors.analysis.diagnosis import diagnose as examine
     from instruction_vectors.analysis.plan import Plan
-    from instruction_vectors.analysis.remedies import write_diagnosis
+    from instruction_vectors.analysis.remedies import check_folder, write_diagnosis
     from instruction_vectors.analysis.summary import markdown
 
+    if out:
+        check_folder(out)
     plan = Plan(rows=rows, relearn_steps=relearn, seed=seed)
     outside = _outside(lm_eval, include_path, limit)
     found = examine(base, tuned or adapter, tasks or None, last=last, trained=trained, lm_eval=outside, plan=plan)
+    click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else markdown(found))
     if out:
         write_diagnosis(found, out)
-    click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else markdown(found))
     ctx.exit(BAD_VERDICT if found.bad else 0)
 
 

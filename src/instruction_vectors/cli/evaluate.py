@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet, waiting
 
 
@@ -36,6 +37,8 @@ def evaluate(
     from instruction_vectors.evaluation.abilities import Probe, measure
     from instruction_vectors.tasks import load_task
 
+    if vector is None:
+        options.refuse_unheard(("scale",), "--vector")
     probes = {name: Probe.of(load_task(name), rows, seed=seed) for name in tasks}  # complains before a model is opened
     quiet()
     from instruction_vectors.evaluation.statistics import bootstrap_interval

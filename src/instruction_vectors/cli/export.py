@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet, waiting
 
 
@@ -30,6 +31,7 @@ def export(vector: str, kind: str, out: Path, layer: int | None, scale: float, m
 
     read = InstructionVector.from_pretrained(vector)
     if kind == "gguf":
+        options.refuse_unheard(("model",), "--to lm-eval")
         export_gguf(read, out, layer=layer, scale=scale)
     else:
         name = model or str(read.metadata.get("model") or "")

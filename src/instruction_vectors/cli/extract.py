@@ -1,5 +1,6 @@
 """`iv extract`: the vector of a task."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Counts(click.ParamType):
     help="Rows set apart to choose among several numbers of heads.",
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the vector's config.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print the vector's config.json; of several vectors a list.")
 def extract(
     tasks: tuple[str, ...],
     model: str,
@@ -79,6 +80,8 @@ def extract(
     from instruction_vectors.tasks import load_task
 
     loaded = [load_task(task) for task in tasks]  # complains before a model is opened
+    if len(ks) == 1:
+        options.refuse_unheard(("validation_rows",), "several numbers of --heads")
     if len(ks) > 1 and len(tasks) > 1:
         raise click.UsageError("--heads names several numbers to choose among, which needs one task")
     quiet()
@@ -115,9 +118,11 @@ def extract(
         folders = {out: _best(opened, tokenizer, validation, vector, ks, template) if validation else vector}
     for folder, vector in folders.items():
         vector.save_pretrained(folder)
-        click.echo(
-            (folder / "config.json").read_text() if as_json else f"{folder}: {len(vector.heads)} heads {list(vector.heads)}"
-        )
+        if not as_json:
+            click.echo(f"{folder}: {len(vector.heads)} heads {list(vector.heads)}")
+    if as_json:
+        configs = [json.loads((folder / "config.json").read_text()) for folder in folders]
+        click.echo(json.dumps(configs if len(tasks) > 1 else configs[0], indent=1, ensure_ascii=False))
 
 
 def _best(opened: Any, tokenizer: Any, validation: Any, vector: Any, ks: tuple[int, ...], template: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet, waiting
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "
     from instruction_vectors.vectors.dose import dose
     from instruction_vectors.vectors.vector import InstructionVector
 
+    if vector is None:
+        options.refuse_unheard(("scale", "mode"), "--vector")
+    if mode == "replace":
+        options.refuse_unheard(("scale",), "a --mode that adds (distributed, summed)")
     loaded = InstructionVector.from_pretrained(vector) if vector else None
     with waiting(f"Opening {model}"):
         opened, tokenizer = load(model)

@@ -1,6 +1,7 @@
 """Options that several verbs share."""
 
 import click
+from click.core import ParameterSource
 
 source = click.option(
     "--source",
@@ -11,3 +12,15 @@ source = click.option(
 )
 only_right = click.option("--only-right", is_flag=True, help="Average only over prompts that the model answers right.")
 chat = click.option("--chat", is_flag=True, help="Lay prompts out in the model's own chat format.")
+
+
+def refuse_unheard(names: tuple[str, ...], without: str) -> None:
+    """Complain of options on the command line that mean nothing without another.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    context = click.get_current_context()
+    called = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
+    if given := [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]:
+        raise click.UsageError(f"{', '.join(called[name] for name in given)} would go unheard without {without}")

@@ -44,8 +44,12 @@ def report(run: Path, against: Path | None, markdown: bool, latex: bool, as_json
 def _read(run: Path) -> tuple[dict[str, Any], list[str]]:
     """What a run's folder holds, and the files it comes from."""
     from instruction_vectors.continual.gather import gather
+    from instruction_vectors.errors import DataError
     from instruction_vectors.files import read_json
 
     if (run / "cells").is_dir():
         return gather(run), [str(path.relative_to(run)) for path in sorted((run / "cells").glob("*/*/result.json"))]
-    return read_json(run / "results.json"), ["results.json"]
+    results = read_json(run / "results.json")
+    if not isinstance(results, dict):
+        raise DataError(f"{run / 'results.json'}: expected an object, got {type(results).__name__}")
+    return results, ["results.json"]

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from instruction_vectors.cli import options
+
 
 class TaskVerbs(click.Group):
     """`iv tasks` alone lists, `iv tasks NAME...` shows."""
@@ -95,6 +97,8 @@ def validate(
 
     if name in benchmark_names() and data_dir is None:
         raise click.UsageError(f"{name} is read from a folder of yours: give --data-dir")
+    if data_dir is None:
+        options.refuse_unheard(("only",), "a benchmark and its --data-dir")
     if max_tokens is not None and tokenizer is None:
         raise click.UsageError("--max-tokens needs --tokenizer")
     subject = load_benchmark(name, data_dir, tasks=only or None) if data_dir is not None else load_task(name)

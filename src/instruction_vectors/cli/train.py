@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet
 
 
@@ -57,6 +58,8 @@ def train(out: Path, config: Path | None, guided: bool | None, teacher_cache: Pa
     settings = _settings(config, {**flags, "vector": "none" if guided is False else flags["vector"]})
     if guided and settings.get("vector") == "none":
         raise click.UsageError("--guided needs a vector: auto, or the folder of one")
+    if settings.get("vector") != "anchors":
+        options.refuse_unheard(("anchors",), "--vector anchors")
     quiet()
     from instruction_vectors.progress import console, track
     from instruction_vectors.training.finetune import fine_tune

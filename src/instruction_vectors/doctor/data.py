@@ -31,7 +31,11 @@ def _benchmark(folder: Path) -> Finding:
     if shut:
         return _problem(name, f"cannot be read: {', '.join(shut[:3])}", "give yourself the right to read them (chmod -R u+rX)")
     if not count:
-        return _problem(name, f"{folder} is empty", f"put the benchmark's files there, then `iv tasks validate {folder.name}`")
+        return _problem(
+            name,
+            f"{folder} is empty",
+            f"put the benchmark's files there, then `iv tasks validate {folder.name} --data-dir {folder.parent}`",
+        )
     return Finding(name, "ok", f"{count} files")
 
 

@@ -15,11 +15,11 @@ from .figures.stage_curves import stage_curves
 from .palette import LIVE
 from .svg import Drawing
 from .tables import Table, inside, worse
-from .values import mapping
+from .values import mapping, part_of
 
 _WIDE, _NARROW = 912.0, 360.0
-_MOST_CELLS = 200
-"""Cells of a grid that the page shows one by one, so that it stays small; Markdown and LaTeX hold all."""
+_MOST_CELLS, _MOST_MATRICES = 200, 24
+"""Cells of a grid that the page shows one by one, and with all their scores; it stays small, Markdown and LaTeX hold all."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,14 @@ def _grid(results: Mapping[str, Any]) -> list[Block]:
     arms = [table for measure in ("ap", "in_context") if (table := tables.arms(results, measure))]
     cells = (tables.cells(results, _MOST_CELLS), tables.course(results, _MOST_CELLS))
     found = [table for table in (tables.compared(results), tables.beside(results), tables.above(results), *arms, *cells) if table]
-    matrices = Block(
-        "Every task at every stage",
+    matrices = tables.cell_matrices(results)
+    every = Block(
+        f"Every task at every stage{part_of(min(len(matrices), _MOST_MATRICES), len(matrices), 'cells')}",
         "Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its right "
         "stands how much of it was kept, to its left what was there before its turn.",
-        folded=tables.cell_matrices(results),
+        folded=matrices[:_MOST_MATRICES],
     )
-    return [front, Block(tables=found), matrices, *_plane(results, "grid")]
+    return [front, Block(tables=found), every, *_plane(results, "grid")]
 
 
 def _plane(results: Mapping[str, Any], part: str) -> list[Block]:

@@ -72,6 +72,11 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def decimals(values: Sequence[float]) -> int:
+    """As many as tell every one of some round numbers exactly, 4 at most."""
+    return next((count for count in range(1, 4) if all(abs(round(v, count) - v) < 1e-9 for v in values)), 4)
+
+
 def shorten(content: str, width: float, size: float = 12) -> str:
     """The text cut to about ``width`` pixels at a font size, with an ellipsis where something was cut."""
     fits = max(2, int(width / (size * 0.56)))

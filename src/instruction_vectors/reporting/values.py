@@ -153,3 +153,8 @@ def printable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [printable(item) for item in value]
     return value
+
+
+def part_of(shown: int, every: int, what: str) -> str:
+    """What is said after a heading under which not everything is shown; nothing where it is."""
+    return f", {shown} of {every} {what}" if shown < every else ""

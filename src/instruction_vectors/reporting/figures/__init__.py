@@ -17,7 +17,7 @@ from ..contents import (
 )
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
-from ..values import Estimate, mapping, number, series, show
+from ..values import Estimate, mapping, number, part_of, series, show
 from .costs import costs
 from .effects import heat_map, ranking
 from .lanes import MOST_LANES, Lane, Mark, lanes
@@ -116,7 +116,8 @@ def steering(results: Mapping[str, Any], paint: Paint, width: float, section: st
     means = condition_means(results, section)
     if means and len(tasks) > 1:
         rows.insert(0, _lane(f"mean of {len(tasks)} tasks", means, strong=True))
-    name = "Accuracy with and without the instruction vector"
+    some = part_of(min(len(tasks), MOST_LANES), len(tasks), "tasks")
+    name = f"Accuracy with and without the instruction vector{some}"
     return lanes(name, _STEERING_KEY, rows, paint, width=width, axis="accuracy (first answer token)", track_height=12)
 
 
@@ -148,5 +149,5 @@ def per_task(results: Mapping[str, Any], paint: Paint, width: float, metric: str
         return None
     key = [("M0", "ring", "base")]
     key += [(f"after {arm_name(arm)} training", "dot" if c == "sequential" else "square", c) for arm, c in colours.items()]
-    name = f"Each untouched task, {METRICS[metric]}"
+    name = f"Each untouched task, {METRICS[metric]}{part_of(min(len(tasks), MOST_LANES), len(tasks), 'tasks')}"
     return lanes(name, key, rows, paint, width=width, axis="accuracy", track_height=13)

@@ -8,8 +8,8 @@ from typing import Any
 from ..contents import arm_name, arms_of, order_names, order_of, stages_of, tasks_of
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
-from ..values import estimate_of, mapping, sequence, series
-from .scatter import Point, Trail, scatter
+from ..values import Estimate, estimate_of, mapping, part_of, sequence, series
+from .scatter import Point, Trail, scatter, unbeaten
 
 _MOST_POINTS = 250
 """Points a figure; a page with more would grow large and could not be read."""
@@ -31,27 +31,39 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
     """For each sequence of a grid AP against IP at the end, a point a cell, and the front of those that no other beats."""
     out = {}
     for name, cells in _by_sequence(results).items():
-        trails, key = [], []
-        for cell in cells[:_MOST_POINTS]:
-            ap, ip = estimate_of(cell.get("ap")), estimate_of(cell.get("in_context"))
-            if ap and ip:
-                shape, colour = _look(cell)
-                trails.append(Trail([Point(_named(cell), ap, ip)], shape, colour))
-                key.append((f"guide: {cell.get('guide')}", shape, colour))
+        places = [(cell, Point(_named(cell), ap, ip)) for cell in cells if (ap := _ap(cell)) and (ip := _ip(cell))]
+        best = unbeaten([point for _, point in places])
+        # Where not all can be shown, those that the front is made of come first.
+        shown = sorted(places, key=lambda place: place[1] not in best)[:_MOST_POINTS]
+        looks = [_look(cell) for cell, _ in shown]
+        key = [(f"guide: {cell.get('guide')}", *look) for (cell, _), look in zip(shown, looks, strict=True)]
+        trails = [Trail([point], *look) for (_, point), look in zip(shown, looks, strict=True)]
         if trails:
             axes = ("AP, learnt", "IP at the end, kept")
-            out[name] = scatter(f"AP against IP, {name}", axes, trails, list(dict.fromkeys(key)), paint, front=True)
+            title = f"AP against IP, {name}{part_of(len(shown), len(places), 'cells')}"
+            out[name] = scatter(title, axes, trails, list(dict.fromkeys(key)), paint, front=True)
     return out
+
+
+def _ap(cell: Mapping[str, Any]) -> Estimate | None:
+    return estimate_of(cell.get("ap"))
+
+
+def _ip(cell: Mapping[str, Any]) -> Estimate | None:
+    return estimate_of(cell.get("in_context"))
 
 
 def forms(results: Mapping[str, Any], paint: Paint) -> Drawing | None:
     """Knowledge against instruction: each arm, cell or diagnosed task from before (ring) to after."""
-    found = [*_of_arms(results), *_of_cells(results), *_of_tasks(results)][:_MOST_POINTS]
+    every = [*_of_arms(results), *_of_cells(results), *_of_tasks(results)]
+    found = every[:_MOST_POINTS]
     if not found:
         return None
     trails, key = [trail for trail, _ in found], [("before", "ring", "base")]
     key += dict.fromkeys((label, trail.shape, trail.colour) for trail, label in found)
-    return scatter("Knowledge against instruction", _FORMS, trails, key, paint, even=True)
+    return scatter(
+        f"Knowledge against instruction{part_of(len(found), len(every), 'of them')}", _FORMS, trails, key, paint, even=True
+    )
 
 
 def _of_arms(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:

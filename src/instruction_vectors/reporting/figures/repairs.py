@@ -8,7 +8,7 @@ from typing import Any
 from ..contents import tasks_of
 from ..palette import Paint
 from ..svg import Drawing
-from ..values import Estimate, estimate_of, mapping, sequence, show
+from ..values import Estimate, estimate_of, mapping, part_of, sequence, show
 from .lanes import MOST_LANES, Lane, Mark, lanes
 
 _KEY = (
@@ -27,8 +27,10 @@ _FORMS = (("in_context", "written_rungs", "five-shot"), ("instruction", "rungs",
 def repairs(results: Mapping[str, Any], paint: Paint, width: float) -> Drawing | None:
     """A lane a task and form that got worse and was tried with the base's vector."""
     tasks = tasks_of(mapping(results.get("diagnosis")), "tasks")
-    rows = [lane for name, task in tasks.items() for lane in _lanes(name, task)][:MOST_LANES]
-    return lanes("What brings it back", _KEY, rows, paint, width=width, axis=_AXIS, track_height=13) if rows else None
+    every = [lane for name, task in tasks.items() for lane in _lanes(name, task)]
+    rows = every[:MOST_LANES]
+    title = f"What brings it back{part_of(len(rows), len(every), 'forms')}"
+    return lanes(title, _KEY, rows, paint, width=width, axis=_AXIS, track_height=13) if rows else None
 
 
 def _lanes(name: str, task: Mapping[str, Any]) -> Iterator[Lane]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..palette import Paint
-from ..svg import Drawing, Scale, el, num, shorten, text, ticks, title
+from ..svg import Drawing, Scale, decimals, el, num, shorten, text, ticks, title
 from ..values import Estimate, show, show_full
 from .lanes import glyph, legend
 
@@ -90,23 +90,22 @@ def _domain(values: Sequence[Estimate]) -> tuple[float, float]:
 def _axes(axes: tuple[str, str], xs: Scale, ys: Scale, width: float, paint: Paint) -> list[Markup]:
     (left, right), (bottom, top) = xs.range, ys.range
     parts = []
-    for value in ticks(*xs.domain, about=5):
+    across_places, up_places = (ticks(*scale.domain, about=5) for scale in (xs, ys))
+    for value in across_places:
         parts.append(el("line", x1=xs(value), x2=xs(value), y1=top, y2=bottom, stroke=paint["rule"]))
-        parts.append(text(xs(value), bottom + 16, show(value, _digits(xs)), size=11, text_anchor="middle", fill=paint["muted"]))
-    for value in ticks(*ys.domain, about=5):
+        parts.append(
+            text(xs(value), bottom + 16, show(value, decimals(across_places)), size=11, text_anchor="middle", fill=paint["muted"])
+        )
+    for value in up_places:
         parts.append(el("line", x1=left, x2=right, y1=ys(value), y2=ys(value), stroke=paint["rule"]))
-        parts.append(text(left - 6, ys(value) + 4, show(value, _digits(ys)), size=11, text_anchor="end", fill=paint["muted"]))
+        parts.append(
+            text(left - 6, ys(value) + 4, show(value, decimals(up_places)), size=11, text_anchor="end", fill=paint["muted"])
+        )
     across, up = (shorten(label, width - _LEFT, 11.5) for label in axes)
     parts.append(text((left + right) / 2, bottom + 33, across, size=11.5, text_anchor="middle", fill=paint["muted"]))
     middle = (top + bottom) / 2
     turned = f"rotate(-90 11 {num(middle)})"
     return [*parts, text(11, middle, up, size=11.5, text_anchor="middle", fill=paint["muted"], transform=turned)]
-
-
-def _digits(scale: Scale) -> int:
-    """Decimals that tell neighbouring ticks apart."""
-    low, high = scale.domain
-    return 2 if high - low < 2 else 1 if high - low < 8 else 0
 
 
 def _trail(trail: Trail, axes: tuple[str, str], xs: Scale, ys: Scale, paint: Paint) -> list[Markup]:

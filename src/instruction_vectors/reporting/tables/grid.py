@@ -9,7 +9,6 @@ from ..contents import order_names, order_of
 from ..values import DASH, estimate, estimate_of, mapping, number, sequence
 from .cells import Cell, Table, value_cell
 
-_MOST_MATRICES = 24
 _MEASURES = {
     "ap": "AP",
     "fp": "FP",
@@ -79,11 +78,11 @@ def course(results: Mapping[str, Any], most: int | None = None) -> Table | None:
 
 
 def cell_matrices(results: Mapping[str, Any]) -> list[Table]:
-    """For each of the first cells the score on each task (rows) at each stage (columns); the stage that trained it is marked."""
+    """For every cell the score on each task (rows) at each stage (columns); the stage that trained it is marked."""
     out = []
     entries = [mapping(raw) for raw in sequence(mapping(results.get("grid")).get("cells"))]
     called = order_names(entries)
-    for entry in entries[:_MOST_MATRICES]:
+    for entry in entries:
         names, stages = [str(name) for name in sequence(entry.get("tasks"))], sequence(entry.get("matrix"))
         scores = [[estimate(row[j]) if j < len(row) else None for row in map(sequence, stages)] for j in range(len(names))]
         rows = [

@@ -70,7 +70,7 @@ def continual_metrics(arm: Mapping[str, Any]) -> dict[str, float | None]:
     tasks = stages_of(arm)[1:]
     matrix = mapping(arm.get("matrix"))
     score = {t: [number(v) for v in sequence(matrix.get(t))] for t in tasks}
-    last = min((len(values) - 1 for values in score.values()), default=0)
+    last = max(0, min((len(values) - 1 for values in score.values()), default=0))
     tasks = tasks[:last]
 
     def average(values: list[float | None]) -> float | None:
