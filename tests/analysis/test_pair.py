@@ -7,7 +7,7 @@ import pytest
 import tiny
 import tiny_training
 import torch
-from peft import IA3Config, LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, OFTConfig, get_peft_model
 
 from instruction_vectors.analysis.belonging import check_tokenizers
 from instruction_vectors.analysis.dial import can_turn, turned_down
@@ -231,9 +231,11 @@ def lora(**more):
         (lora(**HEAD), False, True),
         (lora(**TOKENS), False, False),
         (lora(use_dora=True), False, False),
+        (lora(bias="all"), False, True),
+        (OFTConfig(target_modules=["q_proj"], oft_block_size=8, task_type="CAUSAL_LM"), False, False),
         (IA3Config(target_modules=["q_proj"], feedforward_modules=[], task_type="CAUSAL_LM"), False, False),
     ],
-    ids=["lora", "head", "tokens", "dora", "ia3"],
+    ids=["lora", "head", "tokens", "dora", "bias", "oft", "ia3"],
 )
 def test_only_adapters_that_add_are_turned_down_and_a_distance_that_is_not_known_is_not_told(tok, config, turns, distance):
     pair = trained(tok, config)

@@ -2,6 +2,7 @@
 
 from instruction_vectors.analysis.steering import summarise
 from instruction_vectors.evaluation.scoring import Score
+from instruction_vectors.reporting.contents import condition_means
 from instruction_vectors.reporting.tables import steering
 
 
@@ -22,12 +23,15 @@ def test_rows_that_copying_answers_are_told_apart():
 
 def test_a_task_that_copying_always_begins_right_is_judged_by_whole_answers_alone():
     found = summarise(SCORES, [True, True], "plain")
-    assert (found["x"], found["x+c"], found["intervals"]) == (None, None, {})
+    assert (found["n"], found["x"], found["x+c"]) == (2, 0.5, 1.0)
+    assert found["note"] == "every answer begins with its input's first token"
     assert found["exact"] == {"x": 0.0, "x+c": 1.0}
     assert found["copying"] == {"n": 2, "x": 0.5, "x+c": 1.0}
     results = {"steering": {"tied": found, "free": summarise(SCORES, [False, False], "plain")}}
     first, exact, copying = (steering(results, "steering", part) for part in ("", "exact", "copying"))
     assert [row[0].text for row in first.rows] == ["free"]
+    assert condition_means(results, "steering")["x"].value == 0.5
+    assert condition_means({"steering": {"tied": found}}, "steering") == {}
     assert [row[0].text for row in exact.rows] == ["tied", "free"]
     assert [row[1].text for row in exact.rows] == ["2", "2"]
     assert [row[0].text for row in copying.rows] == ["tied"]

@@ -48,14 +48,6 @@ def test_a_drop_that_may_lie_on_either_side_of_the_margin_is_inconclusive():
     assert "more rows" in verdict.reason
 
 
-def test_a_drop_within_the_base_s_own_noise_is_no_verdict():
-    assert judged(WORSE, repair(), floor=0.65).name == "suppressed"
-    verdict = judged(WORSE, repair(), floor=0.7)
-    assert verdict.name == "inconclusive"
-    assert "the base differs from itself by up to 0.70" in verdict.reason
-    assert judged(drop=about(0.05), drop_bound=0.14, floor=0.7).name == "intact"
-
-
 def test_what_the_base_cannot_do_cannot_be_lost():
     for drop, bound in ((0.0, 0.1), (0.25, 0.4)):
         verdict = judged(base=about(0.25), drop=about(drop), drop_bound=bound)

@@ -51,7 +51,8 @@ def test_whole_numbers_of_a_csv_count_the_options_unless_they_are_options_and_bl
     tmp_path: Path,
 ) -> None:
     table = "text,label\ngood, 1\nbad,0 \n"
-    for options, outputs in ((["no", "yes"], ["yes", "no"]), (["1", "0"], ["1", "0"]), (None, ["1", "0"])):
+    columns = ((["no", "yes"], ["yes", "no"]), (["1", "0"], ["1", "0"]), (["1", "2"], ["2", "1"]), (None, ["1", "0"]))
+    for options, outputs in columns:
         task = read_table_task(describe(tmp_path, table, options=options))
         assert [row.output for row in task.rows] == outputs
 
@@ -108,6 +109,8 @@ def test_a_hub_dataset_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.
         (CSV + ",up\n", {}, "rows.csv, row 3: column 'text' is empty"),
         ("text,label,label\ngood,up,down\n", {}, "rows.csv: the header names 'label' more than once"),
         ("text,label\ngood,2\n", {"options": ["u", "v"]}, "rows.csv, row 1: column 'label' is 2, but there are options 0 to 1"),
+        ("text,label\na,0\nb,2\n", {"options": ["1", "2"]}, "row 2: column 'label' is 2, but there are options 0 to 1"),
+        (f"text,label\na,{'9' * 5000}\n", {"options": ["u", "v"]}, f"column 'label' is {'9' * 20}, but there are options"),
         (CSV, {"options": ["up"]}, "rows.csv, row 2: the output 'down' is not among the options: up"),
         ("text,label\ngood,up\n", {"options": ["up"]}, "lists fewer than two options, which leaves nothing to choose"),
         (CSV + "x,up,more\n", {}, "rows.csv, row 3: not 2 fields as in the header"),

@@ -140,7 +140,6 @@ def _evidence(changes: Mapping[Form, Change], form: Form, rungs: Sequence[Rung])
         knowledge_bound=alike.bound if alike else None,
         knowledge_drop=known.drop if known else None,
         rungs=rungs,
-        floor=told.floor,
     )
 
 

@@ -73,15 +73,16 @@ def steering(
 def summarise(by_condition: dict[str, list[Score]], copying: Sequence[bool], template: str) -> dict[str, Any]:
     """Accuracies of the rows that copying would not answer, the others apart.
 
-    A task in which copying always gives the first token is judged by whole answers alone.
+    Of a task in which copying always gives the first token all rows are taken, and a `note` says so: only its whole answers tell
+    anything.
     """
     free = [i for i, copies in enumerate(copying) if not copies]
     tied = [i for i, copies in enumerate(copying) if copies]
     kept = free or tied
-    hits = {name: [scores[i].first_token for i in free] for name, scores in by_condition.items()}
+    hits = {name: [scores[i].first_token for i in kept] for name, scores in by_condition.items()}
     exact = {name: [bool(scores[i].exact) for i in kept] for name, scores in by_condition.items()}
     result: dict[str, Any] = {"template": template, **{name: _mean(h) for name, h in hits.items()}, "n": len(kept)}
-    result["intervals"] = {name: list(proportion_interval(sum(h), len(h))) for name, h in hits.items() if h}
+    result["intervals"] = {name: list(proportion_interval(sum(h), len(h))) for name, h in hits.items()}
     result["exact"] = {name: _mean(e) for name, e in exact.items()}
     result["exact_intervals"] = {name: list(proportion_interval(sum(e), len(e))) for name, e in exact.items()}
     apart = {name: _mean([scores[i].first_token for i in tied]) for name, scores in by_condition.items()}

@@ -5,7 +5,7 @@
   weights as they are and teaches nothing brings a share of it back and beats its controls, or the bare facts are as well
   known as before while following the instruction fell.
 - *Lost*: it is worse by more than the margin, no such repair can have brought back half, and the bare facts fell as well.
-- *Inconclusive*: everything else, the base not clearly doing the task included, and drops within the base's own noise.
+- *Inconclusive*: everything else, the base not clearly doing the task included.
 
 Turning an adapter down or mixing the base in brings the base's own weights back, and relearning teaches: both repair, but
 neither tells whether the tuned weights still hold the ability, so neither counts here.
@@ -78,7 +78,6 @@ class Evidence:
         base: the base's accuracy, 0 at chance.
         drop: base minus tuned.
         drop_bound: one-sided upper bound of the drop.
-        floor: how far two runs of the base itself may differ, asked otherwise (`Change.floor`).
         knowledge: the base's accuracy in the knowledge form; None where the task has none, or it is measured another way than
             the behaviour, so that its staying shows nothing.
         knowledge_drop: base minus tuned in that form; where known, a loss needs it to have fallen.
@@ -93,7 +92,6 @@ class Evidence:
     knowledge_drop: Estimate | None = None
     knowledge_bound: float | None = None
     rungs: Sequence[Rung] = ()
-    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,6 @@ def judge(evidence: Evidence, rules: Rules | None = None) -> Verdict:
         return Verdict("intact", f"the drop is surely below the margin of {rules.margin:g}")
     if evidence.drop.interval[0] <= rules.margin:
         return Verdict("inconclusive", f"the drop may be above or below the margin of {rules.margin:g}: measure more rows")
-    if evidence.drop.value <= evidence.floor:
-        return Verdict("inconclusive", f"asked otherwise, the base differs from itself by up to {evidence.floor:.2f}, as much")
     shown = tuple(rung.name for rung in evidence.rungs if _shows(rung, rules))
     known = _known(evidence, rules)
     if shown or known:

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from peft import PeftModel
 from peft.tuners.ln_tuning.layer import LNTuningLayer
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lycoris_utils import LycorisLayer
+from peft.tuners.osf.layer import OSFLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
@@ -75,7 +78,8 @@ def states_of(model: nn.Module, tokenizer: PreTrainedTokenizerBase, subjects: Ma
 def weight_distance(pair: Pair) -> float | None:
     """`‖W_tuned - W_base‖ / ‖W_base‖` over the weights that changed (Frobenius norms), 0 where none did.
 
-    None for adapters that do more than add to weights or train copies of them: DoRA's magnitudes, IA3, single tokens.
+    None for adapters but those known to add to weights (LoRA without DoRA's magnitudes, LoHa, LoKr, OSF) or to train copies of
+    modules.
     """
     if isinstance(pair.tuned_model, PeftModel) and not all(map(_known, pair.tuned_model.modules())):
         return None
@@ -90,7 +94,7 @@ def _known(module: nn.Module) -> bool:
         return isinstance(module, ModulesToSaveWrapper)
     if not isinstance(module, BaseTunerLayer) or isinstance(module, LNTuningLayer):
         return True
-    return hasattr(module, "get_delta_weight") and not len(getattr(module, "lora_magnitude_vector", ()))
+    return isinstance(module, (LoraLayer, LycorisLayer, OSFLayer)) and not len(getattr(module, "lora_magnitude_vector", ()))
 
 
 def _changes(pair: Pair) -> Any:

@@ -51,7 +51,7 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
     noisy = max((change.floor for task in diagnosis.tasks.values() for change in task.changes.values()), default=0.0)
     if noisy:
         said.append(f"Asked again with other shots and wordings, the base differs from itself by up to {noisy:.2f} in a form; a "
-                    "drop counts as worse only above that of its form.")  # fmt: skip
+                    "drop counts as worse only above that of its form. Verdicts stand on the rows alone.")  # fmt: skip
     if fallen := [f"{name} by {shown(change.drop)}" for name, change in diagnosis.lm_eval.items() if change.worse]:
         said.append(f"Of the lm-eval tasks fell: {', '.join(fallen)}.")
     smallest = [task.changes["instruction"].smallest for task in diagnosis.tasks.values()]
@@ -72,4 +72,5 @@ def moved(drop: Estimate) -> str:
 
 def shown(estimate: Estimate) -> str:
     """A value with its interval."""
-    return f"{estimate.value:.2f} [{estimate.interval[0]:.2f}, {estimate.interval[1]:.2f}]"
+    value, low, high = (number + 0.0 for number in (estimate.value, *estimate.interval))  # no minus zero
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"

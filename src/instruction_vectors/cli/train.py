@@ -59,7 +59,7 @@ def train(out: Path, config: Path | None, guided: bool | None, teacher_cache: Pa
     if guided and settings.get("vector") == "none":
         raise click.UsageError("--guided needs a vector: auto, or the folder of one")
     if settings.get("vector") != "anchors":
-        options.refuse_unheard(("anchors",), "--vector anchors")
+        options.refuse_unheard(("anchors",), "--vector anchors (and with --plain, which trains without any)")
     quiet()
     from instruction_vectors.progress import console, track
     from instruction_vectors.training.finetune import fine_tune

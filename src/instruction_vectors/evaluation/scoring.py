@@ -40,7 +40,8 @@ class Score:
         logprob: log P(answer | prompt), summed over the answer's tokens, in nats.
         tokens: number of the answer's tokens.
         first_token: greedy decoding would begin with the answer's first token.
-        exact: greedy decoding would write the whole answer and then end the word (None if not asked for).
+        exact: greedy decoding would write the whole answer and then end the word (None if not asked for), perhaps with a token
+            that holds the answer's last one and what ends it: `greedy`, and of one token `first_token`, are then False.
         characters: length of the answer.
         greedy: greedy decoding would write the whole answer, whatever comes after it.
     """
@@ -130,12 +131,15 @@ def score_tokens(
         pairs: for each prompt, the ids of the prompt and of an answer, once for each answer; neither is empty.
         characters: for each prompt, the length of each answer in characters.
         exact: as in `score`.
-        endings: for each token of the vocabulary whether it may follow a whole answer; needed where `exact` is asked for.
+        endings: what may follow a whole answer; needed where `exact` is asked for.
         edit: as in `score`.
         rounding: `lm_eval` for numbers that are to be set beside lm-eval's: its log-softmax over the vocabulary is in
             float32, which on a CPU is off by about 1e-5 a token, always to the same side.
         max_nodes: as in `score`.
         progress: as in `score`.
+
+    Raises:
+        DataError, ModelError, HookError: as in `score`.
     """
     anatomy = anatomy_of(model)
     edits = list(edit) if isinstance(edit, Sequence) else [edit] * len(pairs)

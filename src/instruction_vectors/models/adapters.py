@@ -71,17 +71,19 @@ def scaled_layers(model: nn.Module) -> "list[BaseTunerLayer]":
     return [m for m in model.modules() if isinstance(m, tuner_layer_type()) and isinstance(getattr(m, "scaling", None), dict)]
 
 
-def only_scaled(model: nn.Module) -> bool:
+def only_scaled(model: "PeftModel") -> bool:
     """Whether all that adapters change is added by layers that scale it.
 
-    Not so with whole modules or tokens trained beside them (`modules_to_save`, `trainable_token_indices`), with DoRA's
-    magnitudes, and with kinds that add nothing (IA3).
+    Not so with biases, whole modules or tokens trained beside them (`bias`, `modules_to_save`, `trainable_token_indices`),
+    with DoRA's magnitudes, and with kinds that add nothing (IA3).
     """
     from peft.utils.other import AuxiliaryTrainingWrapper
 
     adding = scaled_layers(model)
     others = [m for m in model.modules() if isinstance(m, (tuner_layer_type(), AuxiliaryTrainingWrapper)) and m not in adding]
-    return bool(adding) and not others and not any(len(getattr(layer, "lora_magnitude_vector", ())) for layer in adding)
+    magnitudes = any(len(getattr(layer, "lora_magnitude_vector", ())) for layer in adding)
+    biases = any(getattr(config, "bias", "none") not in ("none", False) for config in model.peft_config.values())
+    return bool(adding) and not (others or magnitudes or biases)
 
 
 @contextmanager

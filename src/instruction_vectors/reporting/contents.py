@@ -84,9 +84,14 @@ def condition_values(row: Mapping[str, Any]) -> dict[str, Estimate]:
     return {c: e for c, e in found.items() if e is not None}
 
 
+def first_token_tasks(results: Mapping[str, Any], section: str) -> dict[str, Mapping[str, Any]]:
+    """The steered tasks whose first answer token tells something: not those in which copying the input always gives it."""
+    return {name: row for name, row in tasks_of(results, section).items() if not row.get("note")}
+
+
 def condition_means(results: Mapping[str, Any], section: str) -> dict[str, Estimate]:
     """Mean over tasks of each condition that every task has."""
-    rows = [condition_values(row) for row in tasks_of(results, section).values()]
+    rows = [condition_values(row) for row in first_token_tasks(results, section).values()]
     rows = [row for row in rows if row]
     return {c: mean([row[c] for row in rows]) for c in CONDITIONS if rows and all(c in row for row in rows)}
 

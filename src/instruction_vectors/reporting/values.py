@@ -156,5 +156,5 @@ def printable(value: Any) -> Any:
 
 
 def part_of(shown: int, every: int, what: str) -> str:
-    """What is said after a heading under which not everything is shown; nothing where it is."""
-    return f", {shown} of {every} {what}" if shown < every else ""
+    """What is said after a heading or an axis' name where not everything is shown; nothing where it is."""
+    return f" ({shown} of {every} {what} shown)" if shown < every else ""

@@ -12,8 +12,8 @@ from ..contents import (
     arms_of,
     condition_means,
     condition_values,
+    first_token_tasks,
     stages_of,
-    tasks_of,
 )
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
@@ -109,7 +109,7 @@ def _lane(label: str, values: Mapping[str, Estimate], *, strong: bool = False) -
 
 def steering(results: Mapping[str, Any], paint: Paint, width: float, section: str = "steering") -> Drawing | None:
     """A lane a task, the six conditions in four tracks; the mean of all tasks first."""
-    tasks = {task: values for task, row in tasks_of(results, section).items() if (values := condition_values(row))}
+    tasks = {task: values for task, row in first_token_tasks(results, section).items() if (values := condition_values(row))}
     if not tasks:
         return None
     rows = [_lane(task, values) for task, values in list(tasks.items())[:MOST_LANES]]
@@ -117,8 +117,8 @@ def steering(results: Mapping[str, Any], paint: Paint, width: float, section: st
     if means and len(tasks) > 1:
         rows.insert(0, _lane(f"mean of {len(tasks)} tasks", means, strong=True))
     some = part_of(min(len(tasks), MOST_LANES), len(tasks), "tasks")
-    name = f"Accuracy with and without the instruction vector{some}"
-    return lanes(name, _STEERING_KEY, rows, paint, width=width, axis="accuracy (first answer token)", track_height=12)
+    name, axis = "Accuracy with and without the instruction vector", f"accuracy (first answer token){some}"
+    return lanes(name, _STEERING_KEY, rows, paint, width=width, axis=axis, track_height=12)
 
 
 def per_task(results: Mapping[str, Any], paint: Paint, width: float, metric: str) -> Drawing | None:
@@ -149,5 +149,5 @@ def per_task(results: Mapping[str, Any], paint: Paint, width: float, metric: str
         return None
     key = [("M0", "ring", "base")]
     key += [(f"after {arm_name(arm)} training", "dot" if c == "sequential" else "square", c) for arm, c in colours.items()]
-    name = f"Each untouched task, {METRICS[metric]}{part_of(min(len(tasks), MOST_LANES), len(tasks), 'tasks')}"
-    return lanes(name, key, rows, paint, width=width, axis="accuracy", track_height=13)
+    name, axis = f"Each untouched task, {METRICS[metric]}", f"accuracy{part_of(min(len(tasks), MOST_LANES), len(tasks), 'tasks')}"
+    return lanes(name, key, rows, paint, width=width, axis=axis, track_height=13)

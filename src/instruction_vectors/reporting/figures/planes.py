@@ -39,9 +39,8 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
         key = [(f"guide: {cell.get('guide')}", *look) for (cell, _), look in zip(shown, looks, strict=True)]
         trails = [Trail([point], *look) for (_, point), look in zip(shown, looks, strict=True)]
         if trails:
-            axes = ("AP, learnt", "IP at the end, kept")
-            title = f"AP against IP, {name}{part_of(len(shown), len(places), 'cells')}"
-            out[name] = scatter(title, axes, trails, list(dict.fromkeys(key)), paint, front=True)
+            axes = (f"AP, learnt{part_of(len(shown), len(places), 'cells')}", "IP at the end, kept")
+            out[name] = scatter(f"AP against IP, {name}", axes, trails, list(dict.fromkeys(key)), paint, front=True)
     return out
 
 
@@ -61,9 +60,8 @@ def forms(results: Mapping[str, Any], paint: Paint) -> Drawing | None:
         return None
     trails, key = [trail for trail, _ in found], [("before", "ring", "base")]
     key += dict.fromkeys((label, trail.shape, trail.colour) for trail, label in found)
-    return scatter(
-        f"Knowledge against instruction{part_of(len(found), len(every), 'of them')}", _FORMS, trails, key, paint, even=True
-    )
+    axes = (f"{_FORMS[0]}{part_of(len(found), len(every), 'courses')}", _FORMS[1])
+    return scatter("Knowledge against instruction", axes, trails, key, paint, even=True)
 
 
 def _of_arms(results: Mapping[str, Any]) -> list[tuple[Trail, str]]:

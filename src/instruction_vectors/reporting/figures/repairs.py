@@ -29,8 +29,8 @@ def repairs(results: Mapping[str, Any], paint: Paint, width: float) -> Drawing |
     tasks = tasks_of(mapping(results.get("diagnosis")), "tasks")
     every = [lane for name, task in tasks.items() for lane in _lanes(name, task)]
     rows = every[:MOST_LANES]
-    title = f"What brings it back{part_of(len(rows), len(every), 'forms')}"
-    return lanes(title, _KEY, rows, paint, width=width, axis=_AXIS, track_height=13) if rows else None
+    axis = f"{_AXIS}{part_of(len(rows), len(every), 'rows')}"
+    return lanes("What brings it back", _KEY, rows, paint, width=width, axis=axis, track_height=13) if rows else None
 
 
 def _lanes(name: str, task: Mapping[str, Any]) -> Iterator[Lane]:

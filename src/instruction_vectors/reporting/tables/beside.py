@@ -20,8 +20,9 @@ _REMARK = (
     "may stand on fewer seeds than guided training."
 )
 _ABOVE = (
-    "IP at the end minus that of the front at this arm's AP, as for guided training above, of which these arms are no part; the "
-    "second front is shown where it holds more than the first and this arm. Some show rows of earlier tasks again."
+    "IP at the end minus that of the front at this arm's AP, as for guided training above. None of these arms is part of the "
+    "first front; the second, from which an arm's own cells are left out, is shown where it then holds more than the first. "
+    "Some arms show rows of earlier tasks again."
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..contents import CONDITIONS, arm_name, arms_of, condition_means, condition_values, tasks_of, top_heads
+from ..contents import CONDITIONS, arm_name, arms_of, condition_means, condition_values, first_token_tasks, tasks_of, top_heads
 from ..findings import recovery
 from ..palette import arm_colours
 from ..values import DASH, mapping, number
@@ -29,7 +29,7 @@ def heads(results: Mapping[str, Any]) -> Table | None:
 def steering(results: Mapping[str, Any], section: str, part: str = "") -> Table | None:
     """The six conditions by task: first answer token, or ``part`` = ``exact`` or ``copying``."""
     rows = []
-    for task, data in tasks_of(results, section).items():
+    for task, data in (tasks_of if part else first_token_tasks)(results, section).items():
         inner = mapping(data.get(part)) if part else data
         values = condition_values(inner)
         if not values:

@@ -38,8 +38,8 @@ def read_task_file(path: Path, instruction: str | None = None) -> Task:
     wordings = [instruction] if instruction else header.get("instructions", ())
     if not wordings:
         raise DataError(f'{path}: no instruction; begin the file with a line {{"instruction": "..."}}')
-    options = header.get("options")
-    if options is not None:
+    options = [option.strip() for option in header.get("options", ())]
+    if options:
         for row in rows:
             if row.output not in options:
                 raise DataError(f"{path}, line {lines[row.input]}: the output {row.output!r} is not among the options")

@@ -6,7 +6,7 @@
     config: plain_text                  # of a hub dataset, optional; likewise revision
     split: train                        # of a dataset, required for one
     input: text                         # a column, or a text with columns in braces: "{title}\\n{body}"
-    output: label                       # a column of texts, or of whole numbers that count the options from 0
+    output: label                       # a column of texts, or of whole numbers that count the options from 0 (all of them)
     options: [negative, positive]       # optional
     knowledge: ["{input}\\nThis review is"]   # optional
 
@@ -14,14 +14,14 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_yaml
 from instruction_vectors.tasks.readers.rows import checked
-from instruction_vectors.tasks.readers.table_rows import table_rows
+from instruction_vectors.tasks.readers.table_rows import Row, table_rows
 from instruction_vectors.tasks.task import Example, Task
 
 KEYS = ("name", "instruction", "instructions", "data", "config", "revision", "split", "input", "output", "options", "knowledge")
@@ -40,11 +40,13 @@ def read_table_task(path: Path) -> Task:
         instructions = (settings["instruction"], *instructions)
     if not instructions:
         raise DataError(f"{path}: no 'instruction'")
-    options = tuple(settings["options"]) if "options" in settings else None
+    options = tuple(option.strip() for option in settings["options"]) if "options" in settings else None
     rows: dict[str, Example] = {}
     first: dict[str, str] = {}
-    for place, row in table_rows(path, settings):
-        example = Example(_input(place, row, settings["input"]), _output(place, row, settings["output"], options))
+    table = list(table_rows(path, settings))
+    counted = options is not None and _counts(settings["output"], table, options)
+    for place, row in table:
+        example = Example(_input(place, row, settings["input"]), _output(place, row, settings["output"], options, counted))
         if example.input in rows:
             raise DataError(f"{place}: the input {example.input[:80]!r} is already in {first[example.input].rpartition(', ')[2]}")
         rows[example.input], first[example.input] = example, place
@@ -86,16 +88,21 @@ def _input(place: str, row: Mapping[str, Any], column: str) -> str:
     return checked(place, re.sub(r"\{([^{}]+)\}", lambda match: cells[match[1]], column), "the input")
 
 
-def _output(place: str, row: Mapping[str, Any], column: str, options: tuple[str, ...] | None) -> str:
+def _counts(column: str, table: Sequence[Row], options: tuple[str, ...]) -> bool:
+    """Whether a column of texts counts the options, as CSV must, which has no numbers: all are whole numbers, some no option."""
+    values = [row[column].strip() for _, row in table if isinstance(row.get(column), str)]
+    return all(value.isdecimal() for value in values) and not set(values) <= set(options)
+
+
+def _output(place: str, row: Mapping[str, Any], column: str, options: tuple[str, ...] | None, counted: bool) -> str:
     value = _cell(place, row, column)
     if isinstance(value, str):
         value = value.strip()  # blanks around an answer are no part of it
-        if options is not None and value not in options and value.isdecimal():  # CSV has no numbers
-            value = int(value)
-    if options is not None and isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value < len(options):
-            raise DataError(f"{place}: column {column!r} is {value}, but there are options 0 to {len(options) - 1}")
-        return options[value]
+    if options is not None and (counted or isinstance(value, int)) and not isinstance(value, bool):
+        by_number = {str(number): option for number, option in enumerate(options)}
+        if str(value) not in by_number:
+            raise DataError(f"{place}: column {column!r} is {str(value)[:20]}, but there are options 0 to {len(options) - 1}")
+        return by_number[str(value)]
     output = checked(place, value, f"column {column!r}")
     if options is not None and output not in options:
         raise DataError(f"{place}: the output {output!r} is not among the options: {', '.join(options)}")

@@ -35,7 +35,7 @@ def _csv(path: Path) -> Iterator[Row]:
             csv.field_size_limit(max(csv.field_size_limit(), 8 * MAX_CHARACTERS))
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
             names = list(reader.fieldnames or ())
-            if twice := sorted({name for name in names if names.count(name) > 1}):
+            if twice := sorted({name for name in names if name.strip() and names.count(name) > 1}):
                 raise DataError(f"{path}: the header names {', '.join(map(repr, twice))} more than once")
             for number, row in enumerate(reader, start=1):
                 if None in row or None in row.values():
