@@ -179,7 +179,7 @@ def test_arms_stand_beside_plain_training():
     table = text.split("### Against plain training")[1].split("###")[0]
     guided, control = (line for line in table.splitlines() if "| guided |" in line or "| plain kl |" in line)
     assert guided.startswith("| func A | guided | 0.50 [0.30, 0.70] | +0.40 [+0.20, +0.60] | 0.80 |")
-    assert guided.endswith("| \N{MINUS SIGN}0.03 | \N{MINUS SIGN}0.07 | 6, \N{EN DASH} | 3 |")
+    assert guided.endswith("| \N{MINUS SIGN}0.030 | \N{MINUS SIGN}0.070 | 6, \N{EN DASH} | 3 |")
     assert control.endswith("| 2 |")
 
 

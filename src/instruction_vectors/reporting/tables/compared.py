@@ -71,7 +71,8 @@ def _values(found: Mapping[str, Any]) -> list[Cell]:
             value_cell(estimate(kept.get(name), kept.get(f"{name}_interval")), plus=name == "gain") for name in ("loss", "gain")
         ]
         cells.append(value_cell(_plain(kept.get("share"))))
-    cells += [value_cell(_plain(found.get(name)), plus=True) for name in ("ap_delta", "ap_delta_low")]
+    # Margins of non-inferiority are hundredths.
+    cells += [value_cell(_plain(found.get(name)), digits=3, plus=True) for name in ("ap_delta", "ap_delta_low")]
     counts = [number(mapping(found.get(form)).get("tasks")) for form in ("ip", "gp")]
     told = ", ".join(DASH if count is None else f"{count:g}" for count in counts)
     seeds = number(found.get("seeds"))
