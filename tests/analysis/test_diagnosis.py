@@ -250,6 +250,9 @@ def test_what_would_stop_the_writing_is_told_before_anything_is_measured(found, 
         (tmp_path / "old" / "diagnosis.json").write_text(content)
         with pytest.raises(DataError, match="is no diagnosis of this tool; choose another folder"):
             check_folder(tmp_path / "old")
+    (tmp_path / "old" / "diagnosis.json").unlink()
+    with pytest.raises(DataError, match="holds the results of another run"):
+        check_folder(tmp_path / "old")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         check_folder(tmp_path / "file")

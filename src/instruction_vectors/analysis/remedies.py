@@ -16,12 +16,14 @@ def check_folder(folder: Path) -> None:
     """Complain now of what would stop `write_diagnosis` after hours of measuring.
 
     Raises:
-        DataError: the folder holds a `diagnosis.json` that is no diagnosis.
+        DataError: the folder holds a `diagnosis.json` that is no diagnosis, or the results of another kind of run.
         IVError: pandas is not installed.
         OSError: nothing can be written there.
     """
     check_writable(folder / "diagnosis.json")
     table_library()
+    if (folder / "results.json").exists() and not (folder / "diagnosis.json").exists():
+        raise DataError(f"{folder} holds the results of another run; choose another folder")
     _bad_before(folder)
 
 
