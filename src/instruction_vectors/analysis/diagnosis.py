@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.analysis.examination import Examination
 from instruction_vectors.analysis.outside import LmEval
 from instruction_vectors.analysis.pair import open_pair
-from instruction_vectors.analysis.plan import LAST, Plan, Subject, subjects_of
+from instruction_vectors.analysis.plan import LAST, Plan, Subject, name_among, subjects_of
 from instruction_vectors.analysis.result import Diagnosis
 from instruction_vectors.analysis.stages import START, Curves, StageScore, stages_in
 from instruction_vectors.progress import track
@@ -54,8 +54,7 @@ def diagnose(
     subjects = subjects_of(tasks, plan, learnt)
     last = last or (learnt[-1] if learnt else None)
     extra = {} if last is None else {LAST: Subject.of(_loaded(last), plan)}
-    # Of two tasks with one name each has got another.
-    names = [next(n for n, s in subjects.items() if replace(s.task, name=task.name) == task) for task in learnt]
+    names = [name for task in learnt if (name := name_among(task, subjects))]  # all of them are
     stages = stages_in(tuned, names)
     pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:

@@ -1,7 +1,6 @@
 """The measurements of one diagnosis, in order: both models' forms, vectors and effects, then repairs where something fell."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -10,7 +9,7 @@ from instruction_vectors.analysis.extracted import Vectors, choose_scale, effect
 from instruction_vectors.analysis.ladder import Answers, dialled, rung_of
 from instruction_vectors.analysis.outside import LmEval, outside_changes
 from instruction_vectors.analysis.pair import Pair
-from instruction_vectors.analysis.plan import LAST, Plan, Subject, other_of
+from instruction_vectors.analysis.plan import LAST, Plan, Subject, name_among, other_of
 from instruction_vectors.analysis.repairs import (
     ADDED,
     GRID,
@@ -59,8 +58,7 @@ class Examination:
             tuned = Vectors.of(model, means, self.heads)
             theirs = None if trained is None else Vectors.of(model, {"last": trained}, self.heads)
             self.tuned_states = states_of(model, self.tokenizer, subjects)
-        last = extra[LAST].task if LAST in extra else None
-        called = next((name for name, each in subjects.items() if last and replace(each.task, name=last.name) == last), None)
+        called = name_among(extra[LAST].task, subjects) if LAST in extra else None
         self.tools = Tools(base, tuned, scale, theirs, subjects, called)
 
     def result(self) -> Diagnosis:

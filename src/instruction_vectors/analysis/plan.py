@@ -1,6 +1,6 @@
 """What a diagnosis measures: rows, prompts, scales; and the disjoint parts of each task it draws them from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -122,6 +122,11 @@ def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan, trained: 
     if len(loaded) < 2:
         raise DataError("a diagnosis needs two tasks or more: another task's vector and shots are its controls")
     return {task.name: Subject.of(task, plan) for task in loaded}
+
+
+def name_among(task: Task, subjects: Mapping[str, Subject]) -> str | None:
+    """What a task is called among the subjects (of two with one name each has got another), None where it is not one."""
+    return next((name for name, subject in subjects.items() if replace(subject.task, name=task.name) == task), None)
 
 
 def other_of(name: str, names: Sequence[str], *, but: str | None = None) -> str:

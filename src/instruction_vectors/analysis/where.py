@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.analysis.extracted import Vectors
 from instruction_vectors.analysis.pair import Pair
 from instruction_vectors.analysis.plan import Subject
+from instruction_vectors.models.adapters import has_magnitudes
 from instruction_vectors.models.anatomy import anatomy_of, evaluating, unwrap
 from instruction_vectors.models.tokens import encode
 from instruction_vectors.models.tree import TokenTree, chunks
@@ -94,7 +95,7 @@ def _known(module: nn.Module) -> bool:
         return isinstance(module, ModulesToSaveWrapper)
     if not isinstance(module, BaseTunerLayer) or isinstance(module, LNTuningLayer):
         return True
-    return isinstance(module, (LoraLayer, LycorisLayer, OSFLayer)) and not len(getattr(module, "lora_magnitude_vector", ()))
+    return isinstance(module, (LoraLayer, LycorisLayer, OSFLayer)) and not has_magnitudes(module)
 
 
 def _changes(pair: Pair) -> Any:

@@ -79,8 +79,7 @@ def headline(results: Sequence[Result]) -> dict[str, Any]:
                     others = _controls(base, cells, below)
                     del others[arm_name(method, guide)]
                     own = [each for _, each in alike(base, guided)]
-                    told = found | at | {"controls": others} | _beside(own, cells, best)
-                    out.setdefault(benchmark, {})[sequence] = told | {"above": _above(own, cells, best)}
+                    out.setdefault(benchmark, {})[sequence] = found | at | {"controls": others} | _beside(own, cells, best)
                     break
     return out | {"controls": _controls(plain, results, lower)}
 
@@ -93,20 +92,18 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
         yield from (each for each in found if each != wanted and tuple(name.split()[0] for name in each) == wanted)
 
 
-def _beside(guided: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[str, Any]:
-    """Guided training against every other arm at each of its rates, and above those that span a front."""
+def _beside(guided: Sequence[Result], cells: Sequence[Result], best: Rate) -> dict[str, Any]:
+    """Guided training against every other arm at each of its rates, and it and the arms that span no front above each front."""
     arms = _others(guided, cells, best)
     return {
         "beside": {_at_rate(*arm, best): against(paired, guided) for arm, paired in arms.items()},
         "fronts": _fronts(guided, arms, best),
+        "above": {
+            _at_rate(*arm, best): fronts
+            for arm, own in arms.items()
+            if not _spans(*arm[0], anchored=False) and (fronts := _fronts(own, _others(own, cells, best), best))
+        },
     }
-
-
-def _above(guided: Sequence[Result], cells: Sequence[Result], best: Rate) -> dict[str, dict[str, Any]]:
-    """How far every other arm that spans no front without anchors lies above each front."""
-    arms = {arm: own for arm, own in _others(guided, cells, best).items() if not _spans(*arm[0], anchored=False)}
-    found = {_at_rate(*arm, best): _fronts(own, _others(own, cells, best), best) for arm, own in arms.items()}
-    return {name: fronts for name, fronts in found.items() if fronts}
 
 
 def _others(own: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[Arm, list[Result]]:

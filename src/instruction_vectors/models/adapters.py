@@ -71,6 +71,11 @@ def scaled_layers(model: nn.Module) -> "list[BaseTunerLayer]":
     return [m for m in model.modules() if isinstance(m, tuner_layer_type()) and isinstance(getattr(m, "scaling", None), dict)]
 
 
+def has_magnitudes(layer: nn.Module) -> bool:
+    """Whether a LoRA layer also trains the magnitudes of what it adds to (DoRA, Liu et al. 2402.09353)."""
+    return len(getattr(layer, "lora_magnitude_vector", ())) > 0
+
+
 def only_scaled(model: "PeftModel") -> bool:
     """Whether all that adapters change is added by layers that scale it.
 
@@ -81,9 +86,8 @@ def only_scaled(model: "PeftModel") -> bool:
 
     adding = scaled_layers(model)
     others = [m for m in model.modules() if isinstance(m, (tuner_layer_type(), AuxiliaryTrainingWrapper)) and m not in adding]
-    magnitudes = any(len(getattr(layer, "lora_magnitude_vector", ())) for layer in adding)
     biases = any(getattr(config, "bias", "none") not in ("none", False) for config in model.peft_config.values())
-    return bool(adding) and not (others or magnitudes or biases)
+    return bool(adding) and not (others or biases or any(map(has_magnitudes, adding)))
 
 
 @contextmanager

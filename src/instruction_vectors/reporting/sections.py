@@ -163,7 +163,7 @@ def _grid(results: Mapping[str, Any]) -> list[Block]:
     found = [table for table in (tables.compared(results), tables.beside(results), tables.above(results), *arms, *cells) if table]
     matrices = tables.cell_matrices(results)
     every = Block(
-        f"Every task at every stage{part_of(min(len(matrices), _MOST_MATRICES), len(matrices), 'cells')}",
+        f"Every task at every stage{part_of(_MOST_MATRICES, len(matrices), 'cells')}",
         "Rows are tasks, columns are stages; the outlined cell is the stage that trained the task. To its right "
         "stands how much of it was kept, to its left what was there before its turn.",
         folded=matrices[:_MOST_MATRICES],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from .palette import LIGHT
+from .values import show
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
@@ -75,6 +76,12 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 def decimals(values: Sequence[float]) -> int:
     """As many as tell every one of some round numbers exactly, 4 at most."""
     return next((count for count in range(1, 4) if all(abs(round(v, count) - v) < 1e-9 for v in values)), 4)
+
+
+def labelled_ticks(low: float, high: float, about: int = 5) -> list[tuple[float, str]]:
+    """``ticks``, each with its value as text, all to as many decimals."""
+    places = ticks(low, high, about)
+    return [(place, show(place, decimals(places))) for place in places]
 
 
 def shorten(content: str, width: float, size: float = 12) -> str:

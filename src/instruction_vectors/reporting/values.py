@@ -155,6 +155,6 @@ def printable(value: Any) -> Any:
     return value
 
 
-def part_of(shown: int, every: int, what: str) -> str:
-    """What is said after a heading or an axis' name where not everything is shown; nothing where it is."""
-    return f" ({shown} of {every} {what} shown)" if shown < every else ""
+def part_of(most: int, every: int, what: str) -> str:
+    """What is said after a heading or an axis' name where at most so many are shown; nothing where all are."""
+    return f" ({most} of {every} {what} shown)" if most < every else ""

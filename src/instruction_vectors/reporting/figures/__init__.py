@@ -116,7 +116,7 @@ def steering(results: Mapping[str, Any], paint: Paint, width: float, section: st
     means = condition_means(results, section)
     if means and len(tasks) > 1:
         rows.insert(0, _lane(f"mean of {len(tasks)} tasks", means, strong=True))
-    some = part_of(min(len(tasks), MOST_LANES), len(tasks), "tasks")
+    some = part_of(MOST_LANES, len(tasks), "tasks")
     name, axis = "Accuracy with and without the instruction vector", f"accuracy (first answer token){some}"
     return lanes(name, _STEERING_KEY, rows, paint, width=width, axis=axis, track_height=12)
 
@@ -149,5 +149,5 @@ def per_task(results: Mapping[str, Any], paint: Paint, width: float, metric: str
         return None
     key = [("M0", "ring", "base")]
     key += [(f"after {arm_name(arm)} training", "dot" if c == "sequential" else "square", c) for arm, c in colours.items()]
-    name, axis = f"Each untouched task, {METRICS[metric]}", f"accuracy{part_of(min(len(tasks), MOST_LANES), len(tasks), 'tasks')}"
+    name, axis = f"Each untouched task, {METRICS[metric]}", f"accuracy{part_of(MOST_LANES, len(tasks), 'tasks')}"
     return lanes(name, key, rows, paint, width=width, axis=axis, track_height=13)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..palette import Paint
-from ..svg import Drawing, Scale, at, decimals, el, shorten, text, ticks, title, wrap
+from ..svg import Drawing, Scale, at, el, labelled_ticks, shorten, text, title, wrap
 from ..values import Estimate, show, show_full
 
 MOST_LANES = 40
@@ -64,11 +64,10 @@ def lanes(
         parts.append(at(0, y, lane))
         y += tall
     scale = []
-    places = ticks(low, high, 5)
-    for value in places:
+    for value, label in labelled_ticks(low, high):
         x = xs(value)
         scale.append(el("line", x1=x, x2=x, y1=top + 8, y2=y + 2, stroke=paint["rule"], stroke_width=1))
-        scale.append(text(x, y + 17, show(value, decimals(places)), size=11, text_anchor="middle", fill=paint["muted"]))
+        scale.append(text(x, y + 17, label, size=11, text_anchor="middle", fill=paint["muted"]))
     scale.append(text((left + right) / 2, y + 34, axis, size=11.5, text_anchor="middle", fill=paint["muted"]))
     body = Markup("").join([head, *_under(parts, scale)])
     described = "; ".join(f"{row.label}: {_in_words(row)}" for row in rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..palette import Paint
-from ..svg import Drawing, Scale, decimals, el, shorten, text, ticks, title, wrap
+from ..svg import Drawing, Scale, el, labelled_ticks, shorten, text, title, wrap
 from ..values import Estimate, show, show_full
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 88.0, 48.0, 40.0
@@ -73,8 +73,7 @@ def _in_words(line: Line, stages: Sequence[str]) -> str:
 
 def _axes(stages: Sequence[str], domain: tuple[float, float], xs: Scale, ys: Scale, right: float, paint: Paint) -> list[Markup]:
     parts = []
-    places = ticks(*domain, about=5)
-    for value in places:
+    for value, label in labelled_ticks(*domain):
         y = ys(value)
         strong = abs(value) < 1e-9
         parts.append(
@@ -88,7 +87,6 @@ def _axes(stages: Sequence[str], domain: tuple[float, float], xs: Scale, ys: Sca
                 stroke_width=1,
             )
         )
-        label = show(value, decimals(places))
         parts.append(text(_LEFT - 6, y + 4, label, size=11, text_anchor="end", fill=paint["muted"]))
     slot = (xs.range[1] - xs.range[0]) / max(len(stages) - 1, 1)
     bottom = ys.range[0]

@@ -8,7 +8,7 @@ from typing import Any
 from ..contents import arm_name, arms_of, order_names, order_of, stages_of, tasks_of
 from ..palette import Paint, arm_colours
 from ..svg import Drawing
-from ..values import Estimate, estimate_of, mapping, part_of, sequence, series
+from ..values import estimate_of, mapping, part_of, sequence, series
 from .scatter import Point, Trail, scatter, unbeaten
 
 _MOST_POINTS = 250
@@ -31,7 +31,11 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
     """For each sequence of a grid AP against IP at the end, a point a cell, and the front of those that no other beats."""
     out = {}
     for name, cells in _by_sequence(results).items():
-        places = [(cell, Point(_named(cell), ap, ip)) for cell in cells if (ap := _ap(cell)) and (ip := _ip(cell))]
+        places = [
+            (cell, Point(_named(cell), ap, ip))
+            for cell in cells
+            if (ap := estimate_of(cell.get("ap"))) and (ip := estimate_of(cell.get("in_context")))
+        ]
         best = unbeaten([point for _, point in places])
         # Where not all can be shown, those that the front is made of come first.
         shown = sorted(places, key=lambda place: place[1] not in best)[:_MOST_POINTS]
@@ -39,17 +43,9 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
         key = [(f"guide: {cell.get('guide')}", *look) for (cell, _), look in zip(shown, looks, strict=True)]
         trails = [Trail([point], *look) for (_, point), look in zip(shown, looks, strict=True)]
         if trails:
-            axes = (f"AP, learnt{part_of(len(shown), len(places), 'cells')}", "IP at the end, kept")
+            axes = (f"AP, learnt{part_of(_MOST_POINTS, len(places), 'cells')}", "IP at the end, kept")
             out[name] = scatter(f"AP against IP, {name}", axes, trails, list(dict.fromkeys(key)), paint, front=True)
     return out
-
-
-def _ap(cell: Mapping[str, Any]) -> Estimate | None:
-    return estimate_of(cell.get("ap"))
-
-
-def _ip(cell: Mapping[str, Any]) -> Estimate | None:
-    return estimate_of(cell.get("in_context"))
 
 
 def forms(results: Mapping[str, Any], paint: Paint) -> Drawing | None:
@@ -60,7 +56,7 @@ def forms(results: Mapping[str, Any], paint: Paint) -> Drawing | None:
         return None
     trails, key = [trail for trail, _ in found], [("before", "ring", "base")]
     key += dict.fromkeys((label, trail.shape, trail.colour) for trail, label in found)
-    axes = (f"{_FORMS[0]}{part_of(len(found), len(every), 'courses')}", _FORMS[1])
+    axes = (f"{_FORMS[0]}{part_of(_MOST_POINTS, len(every), 'courses')}", _FORMS[1])
     return scatter("Knowledge against instruction", axes, trails, key, paint, even=True)
 
 

@@ -29,7 +29,7 @@ def repairs(results: Mapping[str, Any], paint: Paint, width: float) -> Drawing |
     tasks = tasks_of(mapping(results.get("diagnosis")), "tasks")
     every = [lane for name, task in tasks.items() for lane in _lanes(name, task)]
     rows = every[:MOST_LANES]
-    axis = f"{_AXIS}{part_of(len(rows), len(every), 'rows')}"
+    axis = f"{_AXIS}{part_of(MOST_LANES, len(every), 'rows')}"
     return lanes("What brings it back", _KEY, rows, paint, width=width, axis=axis, track_height=13) if rows else None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..palette import Paint
-from ..svg import Drawing, Scale, decimals, el, num, shorten, text, ticks, title
+from ..svg import Drawing, Scale, el, labelled_ticks, num, shorten, text, title
 from ..values import Estimate, show, show_full
 from .lanes import glyph, legend
 
@@ -90,17 +90,12 @@ def _domain(values: Sequence[Estimate]) -> tuple[float, float]:
 def _axes(axes: tuple[str, str], xs: Scale, ys: Scale, width: float, paint: Paint) -> list[Markup]:
     (left, right), (bottom, top) = xs.range, ys.range
     parts = []
-    across_places, up_places = (ticks(*scale.domain, about=5) for scale in (xs, ys))
-    for value in across_places:
+    for value, label in labelled_ticks(*xs.domain):
         parts.append(el("line", x1=xs(value), x2=xs(value), y1=top, y2=bottom, stroke=paint["rule"]))
-        parts.append(
-            text(xs(value), bottom + 16, show(value, decimals(across_places)), size=11, text_anchor="middle", fill=paint["muted"])
-        )
-    for value in up_places:
+        parts.append(text(xs(value), bottom + 16, label, size=11, text_anchor="middle", fill=paint["muted"]))
+    for value, label in labelled_ticks(*ys.domain):
         parts.append(el("line", x1=left, x2=right, y1=ys(value), y2=ys(value), stroke=paint["rule"]))
-        parts.append(
-            text(left - 6, ys(value) + 4, show(value, decimals(up_places)), size=11, text_anchor="end", fill=paint["muted"])
-        )
+        parts.append(text(left - 6, ys(value) + 4, label, size=11, text_anchor="end", fill=paint["muted"]))
     across, up = (shorten(label, width - _LEFT, 11.5) for label in axes)
     parts.append(text((left + right) / 2, bottom + 33, across, size=11.5, text_anchor="middle", fill=paint["muted"]))
     middle = (top + bottom) / 2
