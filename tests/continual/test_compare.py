@@ -3,7 +3,7 @@
 import pytest
 
 from instruction_vectors.continual.compare import compare
-from instruction_vectors.continual.headline import headline
+from instruction_vectors.continual.headline import best_rate, headline
 from instruction_vectors.errors import DataError
 
 
@@ -149,6 +149,17 @@ def test_a_method_that_wants_a_rate_of_its_own_is_compared_at_its_best():
     )
     found = headline([plain, low, high])["controls"]
     assert {name: each["ip_recovered"] for name, each in found.items()} == {"osf, lr 0.0001": 18 / 24}
+
+
+def test_rates_are_compared_on_the_seeds_that_all_of_them_have():
+    # The usual rate learns more on the seed that both have, and less over all of its own.
+    usual = [result(seed, (36, 12), (learnt, 20)) for seed, learnt in enumerate((32, 10, 10))]
+    low = result(0, (36, 34), (28, 20), lr=3e-4)
+    guided = [result(seed, (36, 30), (28, 20), guide="iv") for seed in range(3)]
+    for grid in ([*usual, low, *guided], [low, *guided, *usual]):
+        assert headline(grid)["func"]["A"].items() >= {"learning_rate": 1e-3, "seeds": 3}.items()
+    apart = [result(seed, (36, 12), (learnt, 20), lr=rate) for seed, learnt, rate in ((0, 30, 1e-3), (1, 32, 3e-4))]
+    assert best_rate(apart) == (3e-4, 3)  # no seed that both have
 
 
 def test_other_settings_of_a_method_are_another_arm():

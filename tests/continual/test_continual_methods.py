@@ -425,7 +425,12 @@ def test_full_trains_every_weight_and_gives_the_original_back(tied: bool, tmp_pa
 
 def test_full_refuses_weights_that_round_small_steps_away() -> None:
     with pytest.raises(TrainingError, match=r"torch\.bfloat16: take float32"):
-        made("full").attach(tiny.model("llama", dtype=torch.bfloat16))
+        made("full").check(tiny.model("llama", dtype=torch.bfloat16))
+
+
+def test_full_refuses_modules_whose_weights_peft_does_not_copy() -> None:
+    with pytest.raises(TrainingError, match=r"a weight and a bias; model\.layers\.0\.mlp\.\S+ holds \w+, \w+"):
+        made("full").check(tiny.model("mixtral", dtype=torch.float32))
 
 
 def test_averaging_measures_exactly_the_weighted_mean_of_the_weights(tmp_path: Path) -> None:
@@ -450,7 +455,49 @@ def test_frozen_bottom_leaves_the_lower_half_alone(tmp_path: Path) -> None:
 
 def test_a_share_that_freezes_every_layer_is_refused() -> None:
     with pytest.raises(TrainingError, match="freezes all 3 layers"):
-        made("frozen_bottom", share=0.9).attach(base())
+        made("frozen_bottom", share=0.9).check(base())
+
+
+@pytest.mark.parametrize("share", [1, 0.01])
+def test_osf_refuses_a_share_that_leaves_nothing_to_keep_or_to_train(share: float) -> None:
+    with pytest.raises(TrainingError, match=r"keeps (32 of model|0 of model)\.layers\.0\.self_attn\.[qv]_proj's \d+ directions"):
+        made("osf", share=share).check(base())
+
+
+def test_target_modules_that_the_model_has_not_are_refused_whatever_others_it_has() -> None:
+    stage = replace(STAGE, target_modules=("q_proj", "c_attn", "nothing"))
+    with pytest.raises(TrainingError, match="the model has no module 'c_attn', 'nothing'; name"):
+        made("replay", stage).check(base())
+    with pytest.raises(TrainingError, match=r"'osf' decomposes linear layers, and transformer\.h\.0\.attn\.c_attn is a Conv1D"):
+        made("osf", replace(STAGE, target_modules=("c_attn",))).check(tiny.model("gpt2", dtype=torch.float32))
+
+
+def test_osf_over_weights_of_half_the_size_trains_in_float32_and_keeps_its_gradients_where_they_belong(tmp_path: Path) -> None:
+    def half() -> Any:
+        return tiny.model("llama", dtype=torch.bfloat16)
+
+    whole = made("osf")
+    whole.attach(half())
+    for number, rows in ((1, FIRST), (2, SECOND)):
+        train(whole, number, rows, tmp_path)
+        assert {weight.dtype for weight in whole.trainable().values()} == {torch.float32}
+        for _, layer in whole._layers():
+            low = layer.osf_svd_params["default"]
+            kept = layer._osf_U_low_init["default"]  # square: what is left of it is the leading directions
+            for weight in low.values():
+                weight.grad = None
+            low["U_low"].sum().backward()
+            stray = low["U_low"].grad - kept @ (kept.T @ low["U_low"].grad)
+            assert stray.norm() < 0.05 * low["U_low"].grad.norm()
+        if number == 1:
+            whole.save(tmp_path / "state")
+    model = half()
+    again = made("osf")
+    again.restore(model, tmp_path / "state")
+    train(again, 2, SECOND, tmp_path)
+    assert torch.equal(logits(again.model), logits(whole.model))
+    again.detach()
+    assert torch.equal(logits(model), logits(half()))
 
 
 def cell(**settings: Any) -> Cell:

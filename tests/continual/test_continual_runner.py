@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from instruction_vectors import run_sequence
 from instruction_vectors.analysis.stages import stages_in
 from instruction_vectors.continual import methods as folder_of_methods
-from instruction_vectors.continual.bench import cells_of
+from instruction_vectors.continual.bench import cells_of, overridden
 from instruction_vectors.continual.cell import Cell, grid
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.grid import run_grid, standing
@@ -25,7 +25,9 @@ from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.continual.methods import method_named, methods
 from instruction_vectors.continual.replay import replay
 from instruction_vectors.continual.runner import Runner, made_with
+from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.tasks import task_names
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -229,6 +231,16 @@ def test_a_finished_cell_keeps_its_last_stage_or_all_of_them(finished: tuple[Cel
     assert list(stages_in(folder, names)) == names
 
 
+def test_stages_that_are_gone_from_a_finished_cell_are_told_of(
+    finished: tuple[Cell, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, out = finished
+    Runner(out, keep_stages=True).run(cell)
+    assert "was finished before, and what it left after earlier tasks is gone" in " ".join(capsys.readouterr().err.split())
+    Runner(out).run(cell)
+    assert not capsys.readouterr().err
+
+
 def test_a_replayed_cell_gives_the_same_numbers_and_a_changed_one_is_noticed(finished: tuple[Cell, Path], tmp_path: Path) -> None:
     cell, out = finished
     path = Runner(out).folder(cell) / "result.json"
@@ -283,6 +295,39 @@ def test_a_sequence_of_task_files_has_a_folder_among_the_others(model: str) -> N
     assert cell.name.startswith("shipped-data_a.jsonl,data_b.jsonl/")
 
 
+def test_a_long_sequence_has_a_name_that_file_systems_take_and_no_other_has(model: str, tmp_path: Path) -> None:
+    names = [tiny_world.cell(model, sequence=f"{'é' * 200}{last}").name for last in "ab"]
+    assert names[0] != names[1]
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+    usual = "english-french," * 10
+    assert tiny_world.cell(model, sequence=usual).name.startswith(f"shipped-{usual}/")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": StageConfig(target_modules=("q_proj", "c_attn"))}, "the model has no module 'c_attn'"),
+        ({"method": "frozen_bottom", "method_settings": {"frozen_bottom": {"share": 1}}}, "freezes all 3 layers"),
+        ({"guide": "other_task", "sequence": "sentiment-word"}, "needs a sequence of at least two tasks"),
+        ({"guide": "iv", "heads": 99}, "99 heads were asked for, but the model has 12"),
+        ({"method": "anchors", "probes": tuple(name for name in task_names() if name not in tiny_world.TASKS)}, "none left"),
+    ],
+)
+def test_what_cannot_come_to_its_end_is_refused_before_anything_is_measured(
+    model: str, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(IVError, match=message):
+        Runner(tmp_path).run(tiny_world.cell(model, **change))
+    assert not list(tmp_path.glob("shared/*/steps/*"))
+
+
+def test_a_task_of_one_row_is_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"instruction": "Do."}\n{"input": "a", "output": "b"}\n')
+    with pytest.raises(DataError, match="has one row; at least two are needed"):
+        run_sequence(tiny_world.cell(model, sequence=str(tmp_path / "one.jsonl")), tmp_path)
+
+
 def test_a_read_only_folder_is_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "cells").write_text("a file where a folder should be")
     with pytest.raises(DataError, match="cannot write to"):
@@ -316,6 +361,11 @@ def test_a_result_names_every_code_that_had_a_part_in_it(model: str, tmp_path: P
     (made,) = tmp_path.glob("shared/*/steps/made*.json")
     made.write_text(made.read_text().replace(now, "of another day"))
     assert Runner(tmp_path).run(replace(cell, method="averaging"))["code"] == sorted([now, "of another day"])
+    # Of a sitting in between, too.
+    (tmp_path / "cells" / cell.name / "result.json").unlink()
+    (trained,) = (tmp_path / "cells" / cell.name).glob("steps/train*.json")
+    trained.write_text(trained.read_text().replace(now, "a sitting"))
+    assert Runner(tmp_path).run(cell)["code"] == sorted([now, "of another day", "a sitting"])
 
 
 def test_one_seed_decides_everything_that_is_drawn(model: str) -> None:
@@ -400,6 +450,25 @@ def test_a_variant_reaches_into_settings_within_settings_and_is_heard(model: str
     ):
         with pytest.raises(IVError, match=f"variant 1: {said}"):
             cells_of({**base, "variants": [variant]})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": 5, "seeds": [0]}, "seed has no effect where seeds is given"),
+        ({"stage": {"seed": 7}}, "stage.seed has no effect"),
+        ({"methods": []}, "methods: expected at least one value"),
+    ],
+)
+def test_a_setting_of_a_grid_that_would_go_unheard_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(IVError, match=said):
+        cells_of({"benchmark": "shipped", "sequence": "sentiment-word", **given})
+
+
+def test_what_is_asked_for_goes_before_the_single_setting_that_it_stands_for() -> None:
+    file = {"method": "osf", "stage": {"learning_rate": 1e-4, "batch_size": 4}, "seeds": [0, 1]}
+    asked = {"methods": ["ewc"], "learning_rates": ["1e-3"], "stage": {"batch_size": 8}}
+    assert overridden(file, asked) == {"seeds": [0, 1], **asked}
 
 
 def test_an_unknown_setting_of_a_variant_is_refused_like_any_other() -> None:

@@ -52,7 +52,7 @@ def test_the_other_task_is_the_next_one_around_the_sequence(vectors):
     other = guide_named("other_task")
     assert [other(name, vectors, CONFIG)[0] for name in "abc"] == [vectors["b"], vectors["c"], vectors["a"]]
     with pytest.raises(IVError, match="'other_task' needs a sequence of at least two tasks"):
-        other("a", {"a": vectors["a"]}, CONFIG)
+        other.check(["a"])
 
 
 def test_random_has_the_same_norm_on_every_head_and_is_drawn_a_task(vectors):

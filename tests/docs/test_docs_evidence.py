@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from evidence.fallen import as_diagnosis, covered, fallen
 from evidence.forms import forms
+from evidence.glance import glance
 
 
 def task(base, tuned, repaired, control, *, fell=True, named="inconclusive"):
@@ -82,7 +83,12 @@ def test_the_picture_is_of_the_same_means(paths):
 def cell(sequence, ap, end, *, seed=0, lr=1e-3, method="sequential", guide="none"):
     stages = [{"probes": {"p": {form: [value, value] for form in FORMS}}} for value in (0.5, end)]
     settings = {"benchmark": "func", "sequence": sequence, "method": method, "guide": guide, "seed": seed}
-    return {"cell": settings | {"stage": {"learning_rate": lr, "epochs": 3}}, "ap": {"mean": ap}, "stages": stages}
+    return {
+        "cell": settings | {"stage": {"learning_rate": lr, "epochs": 3}},
+        "ap": {"mean": ap},
+        "fp": {"mean": ap / 2},
+        "stages": stages,
+    }
 
 
 FORMS = ("in_context", "zero_shot", "instruction", "knowledge")
@@ -97,4 +103,19 @@ def test_each_sequence_has_a_best_rate_of_its_own():
         ["| A", "plain", "2", "0.50 → 0.15 [−0.40, −0.30]"],
         ["| A", "steered anchors", "1", "0.50 → 0.40 [−0.10, −0.10]"],
         ["| B", "plain", "1", "0.50 → 0.30 [−0.20, −0.20]"],
+    ]
+
+
+def test_every_way_of_training_is_a_line_of_means_in_percent():
+    anchored = cell("B", 0.8, 0.7, method="steered_anchors", guide="anchors_iv")
+    cells = [cell("A", 0.2, 0.1), cell("A", 0.4, 0.2, seed=1), cell("A", 0.3, 0.4, lr=3e-4), cell("B", 0.8, 0.0)]
+    cells = [cell("A", 0.3, 0.6, method="replay"), anchored, cell("A", 0.3, 0.4, guide="plain_kl"), *cells]
+    shown = [line.strip("| ").split(" | ") for line in glance(cells).splitlines()[2:]]
+    assert shown == [
+        ["none", "–", "–", "50 · 50", "50 · 50", "–"],
+        ["`sequential`, lr 0.001", "30 · 80", "15 · 40", "15 · 0", "15 · 0", "2 · 1"],
+        ["`sequential`, lr 0.0003", "30 · –", "15 · –", "40 · –", "40 · –", "1 · –"],
+        ["`sequential`, `plain_kl`, lr 0.001", "30 · –", "15 · –", "40 · –", "40 · –", "1 · –"],
+        ["`steered_anchors`, `anchors_iv`, lr 0.001", "– · 80", "– · 40", "– · 70", "– · 70", "– · 1"],
+        ["`replay`, lr 0.001", "30 · –", "15 · –", "60 · –", "60 · –", "1 · –"],
     ]

@@ -23,13 +23,15 @@ def task(name):
     return Task(name, ("Do.",), tuple(Example(f"{name} {number}", "yes") for number in range(40)))
 
 
-def test_only_tasks_are_asked_about_that_no_sequence_trains_on_and_no_anchor_shows():
+def test_only_tasks_are_asked_about_that_these_sequences_do_not_train_on_and_no_anchor_shows():
     # capitalize is shipped, colour_5 is trained on with another number of choices.
-    names = ("ag_news", "capitalize", "colour_3", "colour_5", "prev_item")
+    names = ("ag_news", "capitalize", "colour_3", "colour_5", "prev_item", "synonym", "word_length")
     sides = {name: SimpleNamespace(train=task(name), test=None) for name in names}
-    probes = untouched(SimpleNamespace(tasks=sides, sequences={"A": ("colour_5",)}), 5)
-    assert [probe.task.name for probe in probes] == ["ag_news", "prev_item"]
+    func = SimpleNamespace(tasks=sides, sequences={"A": ("colour_5",), "B": ("synonym",), "tuning": ("word_length",)})
+    probes = untouched(func, {"A"}, 5)
+    assert [probe.task.name for probe in probes] == ["ag_news", "prev_item", "synonym"]
     assert {len(probe.queries) for probe in probes} == {5}
+    assert [probe.task.name for probe in untouched(func, {"A", "B"}, 5)] == ["ag_news", "prev_item"]
 
 
 @pytest.mark.parametrize("name", ["sequential", "averaging", "osf"])
@@ -114,7 +116,7 @@ def test_the_tables_stand_on_the_cells_own_tasks_on_the_others_and_on_both(grid)
         if line.startswith("| A")
     ]
     # Of p plain training takes 16 of 20 and guided training gives 12 back; of q 12 and 8, and without examples 4 and 8.
-    assert ["A", "seven", "1", "0.80", "+0.60", "0.75", "0", "–", "–"] in shown
+    assert ["A", "their own", "1", "0.80", "+0.60", "0.75", "0", "–", "–"] in shown
     assert ["A", "the others", "1", "0.60", "+0.40", "0.67", "1", "0.20", "+0.40"] in shown
     assert ["A", "all", "2", "0.70", "+0.50", "0.71", "1", "0.20", "+0.40"] in shown
     assert ["A", "sequential", "+0.60", "+0.40", "+0.50", "+0.40"] in shown
@@ -135,12 +137,13 @@ def test_answers_of_another_run_of_a_cell_are_not_shown_as_its_own(grid):
         wider(finished(grid), grid, grid.parent)
 
 
-def test_a_file_counts_as_answered_for_the_very_run_and_rows(tmp_path):
-    path = write(tmp_path / "a.json", {"cell": "1", "rows": 5, "probes": {}})
-    assert answered(path, "1", 5)
-    assert not answered(path, "2", 5)
-    assert not answered(path, "1", 6)
-    assert not answered(tmp_path / "b.json", "1", 5)
+def test_a_file_counts_as_answered_for_the_very_run_rows_and_tasks(tmp_path):
+    path = write(tmp_path / "a.json", {"cell": "1", "rows": 5, "data": {"q": "2"}, "probes": {}})
+    assert answered(path, "1", 5, {"q": "2"})
+    assert not answered(path, "2", 5, {"q": "2"})
+    assert not answered(path, "1", 6, {"q": "2"})
+    assert not answered(path, "1", 5, {"q": "3"})
+    assert not answered(tmp_path / "b.json", "1", 5, {"q": "2"})
 
 
 def test_two_runs_of_one_cell_are_not_taken_for_one(tmp_path):

@@ -2,13 +2,15 @@
 
 import json
 import os
+import random
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from instruction_vectors.continual.curriculum import plain_name
 from instruction_vectors.files import sha256_of
-from instruction_vectors.tasks import Benchmark, load_benchmark
+from instruction_vectors.tasks import Benchmark, load_benchmark, task_names
 from instruction_vectors.tasks.fetch import originals
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.validate import overlaps, validate
@@ -49,6 +51,18 @@ def test_func() -> None:
         for _, task in sides.items():
             if task.kind == "choose":
                 assert all(row.output in task.choices(row) for row in task.rows)
+
+
+def test_func_sequence_c_is_what_was_drawn() -> None:
+    benchmark = read("func")
+    own = {name for order in ("A", "B", "tuning") for name in benchmark.sequences[order]}
+    known = {plain_name(name) for name in (*own, *task_names(), "ag_news", "commonsense_qa")}
+    left = {
+        plain_name(name): name  # of two numbers of choices the larger, which the alphabet has last
+        for name, sides in sorted(benchmark.tasks.items())
+        if len(sides.test.rows) >= 200 and plain_name(name) not in known
+    }
+    assert benchmark.sequences["C"] == tuple(random.Random(0).sample(sorted(left.values()), 5))
 
 
 def test_long() -> None:

@@ -131,12 +131,13 @@ def bench(
 
 
 def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
-    from instruction_vectors.continual.bench import AXES
+    from instruction_vectors.continual.bench import AXES, check_heard, overridden
     from instruction_vectors.files import read_yaml
 
     guided = {"no": ["none"], "yes": ["iv"], "both": ["none", "iv"], None: None}[flags.pop("guided")]
     path = flags.pop("config")
     settings: dict[str, Any] = read_yaml(path) if path else {}
+    check_heard(settings)
     batch = flags.pop("batch_size")
     asked = {
         name: value.split(",") if name in AXES else value for name, value in flags.items() if value is not None and value != ()
@@ -148,14 +149,14 @@ def _bench_settings(flags: dict[str, Any]) -> dict[str, Any]:
     stage = settings.get("stage") or {}
     # Anything else under that name is refused where the cell is read.
     if batch is not None and isinstance(stage, dict):
-        asked["stage"] = {**stage, "batch_size": batch}
+        asked["stage"] = {"batch_size": batch}
     variants = settings.get("variants")
     varied = {name for each in variants for name in each if isinstance(each, dict)} if isinstance(variants, list) else set()
     if both := sorted(asked.keys() & varied):
         raise click.UsageError(
             f"the variants of {path} have {', '.join(both)} of their own: change them there, or choose cells with --cell"
         )
-    return settings | asked
+    return overridden(settings, asked)
 
 
 def _print_paces(cells: Any, out: Path) -> None:

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import Lesson, plain_name
+from instruction_vectors.errors import IVError
 from instruction_vectors.tasks import load_task, task_names
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.training.anchors import Anchor, anchors_on, drawn_share
@@ -14,9 +15,16 @@ from instruction_vectors.vectors.vector import InstructionVector
 
 
 def instructions_for(cell: Cell, lessons: Sequence[Lesson]) -> dict[str, Task]:
-    """The shipped tasks that are neither trained on nor measured, by name."""
+    """The shipped tasks that are neither trained on nor measured, by name.
+
+    Raises:
+        IVError: there are none.
+    """
     taken = {plain_name(name) for name in (*cell.probes, *(lesson.name for lesson in lessons))}
-    return {name: load_task(name) for name in task_names() if plain_name(name) not in taken}
+    left = [name for name in task_names() if plain_name(name) not in taken]
+    if not left:
+        raise IVError(f"method {cell.method!r} asks about shipped tasks that are no probe and not trained on: there is none left")
+    return {name: load_task(name) for name in left}
 
 
 def make_anchors(

@@ -33,16 +33,29 @@ def cells_of(settings: Mapping[str, Any]) -> list[Cell]:
     variants = given.pop("variants", [{}])
     if not isinstance(variants, list) or not variants or not all(isinstance(each, Mapping) for each in variants):
         raise IVError(f"variants: expected a list, one entry a variant (`- heads: 5`), got {variants!r}")
+    check_heard(given)
     if variants == [{}]:
         return _once(_combined(given))
     cells: list[Cell] = []
     for number, variant in enumerate(variants, start=1):
         try:
-            _check_heard(given, variant)
+            check_heard(variant, given)
             cells += _combined(_laid_over(given, variant))
         except IVError as error:
             raise IVError(f"variant {number}: {error}") from error
     return _once(sorted(cells, key=lambda cell: cell.seed))
+
+
+def overridden(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with what is asked for laid over them: an axis also in place of the setting that it stands for."""
+    left = dict(settings)
+    for axis in asked.keys() & _ONE.keys():
+        outer, _, inner = _ONE[axis].partition(".")
+        if not inner:
+            left.pop(outer, None)
+        elif isinstance(left.get(outer), Mapping):
+            left[outer] = {name: value for name, value in left[outer].items() if name != inner}
+    return _laid_over(left, asked)
 
 
 def _combined(given: dict[str, Any]) -> list[Cell]:
@@ -55,13 +68,19 @@ def _combined(given: dict[str, Any]) -> list[Cell]:
     return [cell for base in bases for cell in grid(base, **axes)]
 
 
-def _check_heard(given: Mapping[str, Any], variant: Mapping[str, Any]) -> None:
-    """A variant's setting would go unheard where the axis in its place is given."""
-    stage = variant.get("stage")
-    said = {*variant, *(f"stage.{name}" for name in (stage if isinstance(stage, Mapping) else ()))}
+def check_heard(said: Mapping[str, Any], under: Mapping[str, Any] | None = None) -> None:
+    """Refuse a setting that would go unheard: one that an axis stands in place of, in what is said or in what that is laid over.
+
+    Raises:
+        IVError: there is one.
+    """
+    stage, whole = said.get("stage"), {**(under or {}), **said}
+    own = {**said, **{f"stage.{name}": value for name, value in (stage if isinstance(stage, Mapping) else {}).items()}}
+    if own.get("stage.seed", seed := whole.get("seed", 0)) != seed:
+        raise IVError("stage.seed has no effect: a cell has one seed, for everything that is drawn; write seeds")
     for axis, one in _ONE.items():
-        if one in said and {**given, **variant}.get(axis) is not None:
-            raise IVError(f"{one} has no effect where {axis} is given; write {axis} in the variant")
+        if own.get(one) is not None and whole.get(axis) is not None:
+            raise IVError(f"{one} has no effect where {axis} is given; write {axis} alone")
 
 
 def _laid_over(given: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +105,8 @@ def _once(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _values(name: str, value: Any) -> list[Any]:
+    if not _several(value):
+        raise IVError(f"{name}: expected at least one value, got none")
     try:
         return [_one(AXES[name], each) for each in _several(value)]
     except (TypeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """A cell: one method, guided or not, through one sequence with one seed, and everything its numbers depend on."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -130,7 +131,7 @@ class Cell:
         """What its folder is called, unique in a grid."""
         method, guide = arm(self.resolved(), "-")
         way, stage = method if self.guide == "none" else f"{method}+{guide}", self.stage
-        sequence = self.sequence.replace("/", "_")  # of task files
+        sequence = short(self.sequence.replace("/", "_"))  # of task files
         return f"{self.benchmark}-{sequence}/{way}-lr{stage.learning_rate:g}-e{stage.epochs}-s{self.seed}"
 
     @property
@@ -175,6 +176,18 @@ def arm(cell: Mapping[str, Any], between: str = " ") -> tuple[str, str]:
 def told(name: str, settings: Mapping[str, Any], between: str = " ") -> str:
     """A name and the settings that go with it, in full, so that no two values read alike."""
     return between.join([name, *(f"{key}={str(value).removesuffix('.0')}" for key, value in settings.items())])
+
+
+_LONGEST_NAME = 150
+"""Bytes of a sequence in the name of a folder, of 255 that file systems allow the whole."""
+
+
+def short(name: str) -> str:
+    """A name as it is, or the beginning of one too long for a folder with what tells it from others that begin so."""
+    told = name.encode()
+    if len(told) <= _LONGEST_NAME:
+        return name
+    return f"{told[: _LONGEST_NAME - 13].decode(errors='ignore')}-{hashlib.sha256(told).hexdigest()[:12]}"
 
 
 def vector_settings(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,13 @@ def _folder(cell: Cell, data_dir: Path | None) -> Path:
 
 
 def _halves(task: Task, cell: Cell) -> Sides:
-    """A shipped task's rows, those to test on drawn first."""
+    """A shipped task's rows, those to test on drawn first.
+
+    Raises:
+        DataError: there are too few for two sides.
+    """
+    if len(task.rows) < 2:
+        raise DataError(f"task {task.name!r} has one row; at least two are needed, one to train on and one to test on")
     test, train = task.split(min(cell.test_rows, len(task.rows) // 2), -1, seed=_TEST_SEED)
     return Sides(train, test)
 

@@ -1,6 +1,6 @@
 """What guides a task's training: which instruction vector, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -31,6 +31,9 @@ class Guide:
     ) -> tuple[InstructionVector | None, IVGuidanceConfig]:
         """The vector that guides `task`, None for plain training, and how it does."""
         return self.vector(task, vectors), self.guidance(guidance)
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Refuse a sequence that it cannot guide, before anything is computed."""
 
     def vector(self, task: str, vectors: Vectors) -> InstructionVector | None:
         """Which vector guides `task`."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from instruction_vectors.continual.compare import compare
@@ -173,12 +174,16 @@ def _corrected(controls: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def best_rate(cells: Iterable[Result], way_of: tuple[str, str] = PLAIN) -> Rate | None:
-    """Learning rate and epochs at which plain sequential training, or another way, has the highest mean AP, if it has any."""
-    scores: dict[Rate, list[float]] = defaultdict(list)
+    """Learning rate and epochs at which plain sequential training, or another way, has the highest mean AP, if it has any.
+
+    Rates are compared on the sequences and seeds that all of them have, or where there is none on those that each has.
+    """
+    scores: dict[Rate, dict[Any, float]] = defaultdict(dict)
     for result in cells:
         if way(result) == way_of:
-            scores[rate(result)].append(result["ap"]["mean"])
-    return max(scores, key=lambda at: sum(scores[at]) / len(scores[at]), default=None)
+            scores[rate(result)][course(result)] = result["ap"]["mean"]
+    shared = set.intersection(*map(set, scores.values())) if scores else set()
+    return max(scores, key=lambda at: fmean(scores[at][run] for run in shared or scores[at]), default=None)
 
 
 def _arm(cells: Iterable[Result], method: str, guide: str, at: Rate) -> list[Result]:

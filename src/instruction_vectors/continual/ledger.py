@@ -4,11 +4,12 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from instruction_vectors.environment import code_fingerprint
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import check_settings, read_json, storage_failure, write_json
 from instruction_vectors.progress import console
@@ -81,13 +82,14 @@ class Ledger:
             write_json(path, self.config)
 
     def step(self, name: str, compute: Callable[[], Any]) -> Any:
-        """The result of step `name`: read if finished, else computed and written."""
+        """The result of step `name`: read if finished, else computed and written, with the seconds it took and by what code."""
         path = self._path(name)
         if path.exists():
             return read_json(path)["value"]
         start = time.monotonic()
         value = compute()
-        write_json(path, {"step": name, "seconds": round(time.monotonic() - start, 2), "value": value})
+        taken = round(time.monotonic() - start, 2)
+        write_json(path, {"step": name, "seconds": taken, "code": code_fingerprint(), "value": value})
         return read_json(path)["value"]
 
     def finished(self, name: str) -> bool:
@@ -96,8 +98,15 @@ class Ledger:
 
     def seconds(self) -> dict[str, float]:
         """Seconds each finished step took, in the order of finishing."""
+        return {entry["step"]: entry["seconds"] for entry in self._entries()}
+
+    def codes(self) -> set[str]:
+        """Fingerprints of all code that finished a step."""
+        return {entry["code"] for entry in self._entries() if "code" in entry}
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
         paths = sorted((self.folder / "steps").glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
-        return {(entry := read_json(path))["step"]: entry["seconds"] for path in paths}
+        return (read_json(path) for path in paths)
 
     def _path(self, name: str) -> Path:
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]

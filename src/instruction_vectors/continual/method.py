@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from instruction_vectors.continual.stage import StageConfig, add_adapter
 from instruction_vectors.errors import IVError
+from instruction_vectors.models.adapters import adaptable
 from instruction_vectors.settings import settings_of
 
 Row = Mapping[str, Any]
@@ -20,9 +21,9 @@ Row = Mapping[str, Any]
 class Method:
     """Base of every method, and by itself sequential LoRA: one adapter trained on task after task.
 
-    A method is one file in `continual/methods` with one subclass; it is found by its `name`. The runner calls `attach`, then for
-    each task `begin`, trains with `penalty` added to the loss, and calls `end`; it measures inside `evaluating`. Between
-    tasks the whole state is in a folder (`save`, `restore`), so that a run can stop there.
+    A method is one file in `continual/methods` with one subclass; it is found by its `name`. The runner calls `check` and
+    `attach`, then for each task `begin`, trains with `penalty` added to the loss, and calls `end`; it measures inside
+    `evaluating`. Between tasks the whole state is in a folder (`save`, `restore`), so that a run can stop there.
 
     Args:
         stage: how each task is trained on.
@@ -84,6 +85,14 @@ class Method:
     def chosen(self) -> dict[str, int | float]:
         """Every setting with the value it has here."""
         return {name: getattr(self, name) for name in self.settings}
+
+    def check(self, base: nn.Module) -> None:
+        """Refuse a model that the method cannot train, before anything is computed.
+
+        Raises:
+            TrainingError: a target module that the model has not.
+        """
+        adaptable(base, self.stage.target_modules)
 
     def attach(self, base: nn.Module) -> None:
         """Put the method's parameters over the base model, before the first task."""

@@ -35,4 +35,4 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
         raise DataError(f"{earlier.parent} was replayed with other code; choose another folder, or delete it")
     after: dict[str, Any] = runner.run(cell)
     different = [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]
-    return different + [name for name in ("code", "versions") if different and before.get(name) != after.get(name)]
+    return different + [name for name in ("code", "versions", "threads") if different and before.get(name) != after.get(name)]

@@ -12,19 +12,24 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from instruction_vectors.continual.anchoring import instructions_for
 from instruction_vectors.continual.cell import Cell, told, vector_settings
 from instruction_vectors.continual.course import Course
 from instruction_vectors.continual.curriculum import Curriculum
 from instruction_vectors.continual.guides import Vectors, guide_named
 from instruction_vectors.continual.ledger import Ledger
+from instruction_vectors.continual.method import Method
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.preparation import Preparation, Stage, measure_stage
 from instruction_vectors.continual.summary import summary
 from instruction_vectors.environment import code_fingerprint, machine, peak_rss_mb, versions
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import check_same, read_json, write_json
+from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.loading import load, model_fingerprint
+from instruction_vectors.progress import console
 from instruction_vectors.training.anchors import anchor_rows
+from instruction_vectors.vectors.choosing import check_count
 
 
 @dataclass
@@ -75,25 +80,30 @@ class Runner:
                 # Adapters are needed to go on; a finished cell needs the last one only.
                 if not self.keep_stages:
                     _drop_all_but_last(folder / "adapters")
+            elif self.keep_stages and len(list((folder / "adapters").glob("*/*"))) < len(curriculum.lessons):
+                console().print(f"{cell.name} was finished before, and what it left after earlier tasks is gone", markup=False)
             finished: dict[str, Any] = read_json(path)
             return finished
 
     def _result(self, cell: Cell, curriculum: Curriculum, ledger: Ledger) -> dict[str, Any]:
         code = code_fingerprint()  # as it was loaded: by the end its files may be others
         model, tokenizer = self._open(cell)
+        method = method_named(cell.method)(cell.stage, cell.own_settings)
+        names = [lesson.name for lesson in curriculum.lessons]
+        with_vectors = cell.guide != "none" or method.anchors_steered
+        _check(cell, curriculum, model, method, with_vectors=with_vectors)
         made = made_with(ledger, model)
-        codes = {code, made.pop("code", code)}
+        codes = {code, made.pop("code", code)}  # ledgers of before named it there alone
         with self._shared(curriculum) as shared:
             codes.add(made_with(shared, model).get("code", code))
+            codes |= shared.codes()
             preparation = Preparation(shared, curriculum, model, tokenizer)
             stages: list[Stage] = [preparation.base_stage()]
-            method = method_named(cell.method)(cell.stage, cell.own_settings)
-            vectors = preparation.vectors() if cell.guide != "none" or method.anchors_steered else {}
+            vectors = preparation.vectors() if with_vectors else {}
             anchored = curriculum.lessons if method.anchors_share else ()
             others = preparation.anchor_vectors(next(iter(vectors.values())).heads) if anchored and vectors else {}
             anchors = {lesson.name: preparation.anchors(lesson, method, others) for lesson in anchored}
         method.instructions = curriculum.instruction_rows(tokenizer)
-        names = [lesson.name for lesson in curriculum.lessons]
         with Course(ledger, cell.method, model, method) as course:
             for number, lesson in enumerate(curriculum.lessons, start=1):
                 method.anchors = anchor_rows(tokenizer, anchors.get(lesson.name, ()))
@@ -106,8 +116,8 @@ class Runner:
             "method_settings": method.chosen(),
             "data": curriculum.fingerprints(),
             **made,
-            # One, unless the code was changed between the cell's sittings or after what it shares was made.
-            "code": code if len(codes) == 1 else sorted(codes),
+            # One, unless the code was changed between the cell's sittings or those in which what it shares was made.
+            "code": code if len(codes := codes | ledger.codes()) == 1 else sorted(codes),
             "tasks": names,
             "cut": curriculum.cut(tokenizer),
             **summary(names, stages, seed=cell.seed),
@@ -136,6 +146,22 @@ class Runner:
         if self._opened is None or self._opened[0] != asked:
             self._opened = (asked, *load(cell.model, dtype=getattr(torch, cell.dtype)))
         return self._opened[1:]
+
+
+def _check(cell: Cell, curriculum: Curriculum, model: nn.Module, method: Method, *, with_vectors: bool) -> None:
+    """Refuse what cannot come to its end now, not after the hours that measuring and preparing may take.
+
+    Raises:
+        IVError: the method cannot train this model, the guide cannot guide this sequence, the model has too few heads, or no
+            instruction is left for anchors.
+    """
+    method.check(model)
+    guide_named(cell.guide).check([lesson.name for lesson in curriculum.lessons])
+    if with_vectors:
+        anatomy = anatomy_of(model)
+        check_count(cell.heads, anatomy.n_layers, anatomy.n_heads)
+    if method.anchors_share:
+        instructions_for(cell, curriculum.lessons)
 
 
 def made_with(ledger: Ledger, model: nn.Module) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from instruction_vectors.errors import ModelError
+from instruction_vectors.errors import ModelError, TrainingError
 from instruction_vectors.files import read_json
 
 if TYPE_CHECKING:  # PEFT takes seconds to import, and models without adapters do without
@@ -20,6 +20,24 @@ def tuner_layer_type() -> "type[BaseTunerLayer]":
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return BaseTunerLayer
+
+
+def adaptable(model: nn.Module, names: Iterable[str]) -> list[tuple[str, nn.Module]]:
+    """The modules that PEFT would put adapters on, given names or their last parts; PEFT itself minds only if it finds none.
+
+    Raises:
+        TrainingError: nothing is called by one of the names.
+    """
+    found: dict[str, nn.Module] = {}
+    strangers = []
+    for wanted in names:
+        own = {name: module for name, module in model.named_modules() if f".{name}".endswith(f".{wanted}")}
+        if not own:
+            strangers.append(repr(wanted))
+        found |= own
+    if strangers:
+        raise TrainingError(f"the model has no module {', '.join(strangers)}; name modules with target_modules")
+    return list(found.items())
 
 
 _OTHERS = {"modules_to_save", "adaption_prompt", "adaption_gate"}

@@ -22,6 +22,7 @@ from transformers import (
 from instruction_vectors.environment import peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.files import read_json, sha256_of, write_json
+from instruction_vectors.models.adapters import adaptable
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.progress import duration
 from instruction_vectors.training.anchors import steered_anchors
@@ -124,10 +125,7 @@ def _vector(recipe: Recipe) -> Any:
 def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
     torch.manual_seed(recipe.seed)
     modules = [name for part in (recipe.target_modules or "").split(",") if (name := part.strip())] or None
-    found = [name for name, _ in model.named_modules()]
-    # PEFT complains only where none of them is found.
-    if strangers := [name for name in modules or () if not any(f".{each}".endswith(f".{name}") for each in found)]:
-        raise TrainingError(f"the model has no module {', '.join(map(repr, strangers))}; name modules with target_modules")
+    adaptable(model, modules or ())
     config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=modules, task_type="CAUSAL_LM")
     try:
         return get_peft_model(model, config)

@@ -18,6 +18,7 @@ class Anchors(Method):
     name = "anchors"
     source = "after Huang et al. 2403.01244"
     settings = ("anchors_share",)
+    parts = ("anchors_share",)
     anchors_share = 0.25
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:
@@ -40,5 +41,6 @@ class Anchors(Method):
             "name": f"{way.name}+{cls.name}",
             "source": f"{way.source}; {cls.source}",
             "settings": (*way.settings, *cls.settings),
+            "parts": (*way.parts, *cls.parts),
         }
         return type(way.__name__ + cls.__name__, (cls, way), told)

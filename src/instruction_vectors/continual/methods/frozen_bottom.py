@@ -17,14 +17,21 @@ class FrozenBottom(Method):
     parts = ("share",)
     share = 0.5
 
-    def attach(self, base: nn.Module) -> None:
-        """An adapter on the upper layers only.
+    def check(self, base: nn.Module) -> None:
+        """Also that `share` leaves a layer.
 
         Raises:
-            TrainingError: `share` leaves none.
+            TrainingError: it leaves none.
         """
-        depth = anatomy_of(base).n_layers
-        upper = range(round(depth * self.share), depth)
-        if not upper:  # PEFT takes an empty list for all layers
+        super().check(base)
+        if not self._upper(base):  # PEFT takes an empty list for all layers
+            depth = anatomy_of(base).n_layers
             raise TrainingError(f"a share of {self.share:g} freezes all {depth} layers; take a smaller one")
-        self.model = add_adapter(base, self.stage, layers=upper)
+
+    def attach(self, base: nn.Module) -> None:
+        """An adapter on the upper layers only."""
+        self.model = add_adapter(base, self.stage, layers=self._upper(base))
+
+    def _upper(self, base: nn.Module) -> range:
+        depth = anatomy_of(base).n_layers
+        return range(round(depth * self.share), depth)

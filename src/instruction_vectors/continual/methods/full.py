@@ -23,14 +23,22 @@ class Full(Method):
     name = "full"
     source = "Wang et al. 2310.06762"
 
-    def attach(self, base: nn.Module) -> None:
-        """A copy of every module that holds weights.
+    def check(self, base: nn.Module) -> None:
+        """Whether all weights can train.
 
         Raises:
-            TrainingError: the weights have half the size, in which small steps are rounded away.
+            TrainingError: they have half the size, in which small steps are rounded away, or a module holds others than a
+                `weight` and a `bias`, such as a mixture's experts.
         """
         if narrow := {str(weight.dtype) for weight in base.parameters() if weight.dtype.itemsize < 4}:
             raise TrainingError(f"method 'full' trains the model's own weights, which are {', '.join(narrow)}: take float32")
+        for name in _holders(base):
+            own = {each for each, _ in base.get_submodule(name).named_parameters(recurse=False)}
+            if "weight" not in own or own - {"weight", "bias"}:
+                raise TrainingError(f"method 'full' copies modules of a weight and a bias; {name} holds {', '.join(sorted(own))}")
+
+    def attach(self, base: nn.Module) -> None:
+        """A copy of every module that holds weights."""
         with _unlisted():
             self.model = get_peft_model(base, LNTuningConfig(target_modules=list(_holders(base)), task_type="CAUSAL_LM"))
         self._join()

@@ -1,4 +1,4 @@
-"""OSF: full-rank updates kept out of each weight's leading singular directions, by PEFT's own implementation."""
+"""OSF: full-rank updates whose gradients are kept out of each weight's leading singular directions, by PEFT's implementation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,20 +6,24 @@ from pathlib import Path
 import torch
 from peft import OSFConfig, get_peft_model
 from peft.tuners.osf.layer import OSFLayer
+from peft.tuners.tuners_utils import cast_adapter_dtype
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from instruction_vectors.continual.method import Method, Row
-from instruction_vectors.models.adapters import LEARNT
+from instruction_vectors.errors import TrainingError
+from instruction_vectors.models.adapters import LEARNT, adaptable
 
 
 class OSF(Method):
     """Orthogonal subspace fine-tuning (Nayak et al. 2504.07097; `peft.OSFConfig`) of the matrices LoRA would adapt.
 
     Before each task every matrix is decomposed as it then is: the leading `share` of its singular directions (PEFT's default,
-    half), which by then hold what was learnt, is frozen, and the rest trains. The authors let the frozen share grow with the
-    number of tasks; here it stays. With the adapter off the model is the original one, whatever was learnt.
+    half), which by then hold what was learnt, is left out of the gradients, and the rest trains. As in the authors' code it is
+    the gradients that are projected, not the steps: AdamW scales a step weight by weight, which turns some of it back into the
+    leading directions. The authors let their share grow with the number of tasks; here it stays. With the adapter off the model
+    is the original one, whatever was learnt.
     """
 
     name = "osf"
@@ -28,11 +32,26 @@ class OSF(Method):
     parts = ("share",)
     share = 0.5
 
+    def check(self, base: nn.Module) -> None:
+        """Also that there is something to keep and something to train in every target matrix.
+
+        Raises:
+            TrainingError: not so.
+        """
+        super().check(base)
+        for name, module in adaptable(base, self.stage.target_modules):
+            if not isinstance(module, nn.Linear):
+                raise TrainingError(f"method 'osf' decomposes linear layers, and {name} is a {type(module).__name__}")
+            width = min(module.weight.shape)
+            if not 0 < int(width * self.share) < width:
+                raise TrainingError(f"a share of {self.share:g} keeps {int(width * self.share)} of {name}'s {width} directions")
+
     def attach(self, base: nn.Module) -> None:
         """The trainable subspace of every target matrix."""
         torch.manual_seed(self.stage.seed)
         config = OSFConfig(effective_rank=self.share, target_modules=list(self.stage.target_modules), task_type="CAUSAL_LM")
         self.model = get_peft_model(base, config)
+        self._widen()
 
     def begin(self, number: int, rows: Sequence[Row]) -> list[Row]:
         """After the first task, matrices as they have become, decomposed anew."""
@@ -72,6 +91,14 @@ class OSF(Method):
             parametrize.register_parametrization(layer.get_base_layer(), "weight", _Learnt(layer, learnt[name]))
             layer._detach_hooks()
             layer.update_layer("default", layer.effective_rank["default"], self.model.peft_config["default"])
+        self._widen()
+
+    def _widen(self) -> None:
+        """What trains has float32, whatever the matrices have; PEFT makes it anew then, and loses its gradients' hooks."""
+        cast_adapter_dtype(self.model, "default")
+        for _, layer in self._layers():
+            layer._detach_hooks()
+            layer._attach_hooks("default")
 
 
 class _Learnt(nn.Module):
@@ -85,7 +112,7 @@ class _Learnt(nn.Module):
         self.register_buffer("change", change, persistent=False)
 
     def forward(self, original: Tensor) -> Tensor:
-        return original if self._layer[0].disable_adapters else original + self.change
+        return original if self._layer[0].disable_adapters else (original + self.change).to(original.dtype)
 
 
 def _learnt(layer: OSFLayer) -> Tensor:

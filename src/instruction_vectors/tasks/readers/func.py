@@ -29,9 +29,9 @@ SEQUENCES = {
 """Ours: `A` writes its answer freely, `B` chooses it from the input or a label set; `tuning` shares no task with either and is
 what settings are chosen on. None has a task whose rows stand in another benchmark's test (ag_news, commonsense_qa).
 
-`C` was drawn, not chosen, when all that was known was known of A, B and `tuning`: `random.Random(0).sample` of five, in the order
-it gives, out of every task (in alphabetical order) with 200 test rows that is in none of these three and not shipped, nor is it for
-another number of choices, of two such numbers the larger."""
+`C` was drawn, not chosen, when all that was known was known of A, B and `tuning`: `random.Random(0).sample` of five, in the
+order it gives, out of every task (in alphabetical order) with 200 test rows that is in none of these three and not shipped, nor
+is it for another number of choices, of two such numbers the larger."""
 
 _COUNTS = {"3": "three", "5": "five"}
 
