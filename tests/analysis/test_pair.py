@@ -59,6 +59,15 @@ def test_an_adapter_folder_goes_over_the_base_in_memory(tok, tmp_path):
         assert torch.allclose(logits(view), logits(tiny.model("llama")), atol=1e-12)
 
 
+def test_an_adapter_for_whose_start_peft_changed_the_base_is_refused(tok, tmp_path):
+    base, start = tiny.model("llama", dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="olora")
+    adapted = get_peft_model(tiny.model("llama", dtype=torch.float32), start)
+    adapted.save_pretrained(tmp_path / "adapter")
+    for below, tuned in ((None, adapted), (base, tmp_path / "adapter")):
+        with pytest.raises(ModelError, match="begun with init_lora_weights='olora', for which PEFT changes the weights"):
+            open_pair(below, tuned, tokenizer=tok)
+
+
 def test_whole_weights_are_opened_from_a_folder_without_a_tokenizer(whole, tok, tmp_path):
     whole.tuned_model.save_pretrained(tmp_path)
     pair = open_pair(whole.base_model, tmp_path, tokenizer=tok, dtype=torch.float64)

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from accelerate import dispatch_model
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -243,6 +243,36 @@ def test_heads_of_offloaded_layers_write_as_those_in_memory(tmp_path):
     value = torch.arange(8, dtype=torch.float64)
     for layer in range(tiny.LAYERS):
         assert torch.equal(anatomy.write(layer, 2, value), anatomy_of(tiny.shared("llama")).write(layer, 2, value))
+
+
+@pytest.mark.parametrize("config", [PromptTuningConfig, PrefixTuningConfig])
+def test_an_adapter_outside_of_the_layers_is_refused(config):
+    model = get_peft_model(tiny.model("llama"), config(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    with pytest.raises(AnatomyError, match="learns a prompt or prefix, which lies outside the layers"):
+        anatomy_of(model)
+
+
+@torch.no_grad()
+def test_what_stood_in_the_place_of_the_backbone_s_forward_is_there_again_after_the_head_ran_alone():
+    anatomy = anatomy_of(tiny.model("llama"))
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return type(anatomy.backbone).forward(anatomy.backbone, *args, **kwargs)
+
+    anatomy.backbone.forward = counted
+    anatomy.logits(torch.zeros(1, 1, tiny.HIDDEN, dtype=torch.float64))
+    assert not calls
+    anatomy.causal_lm(input_ids=torch.ones(1, 1, dtype=torch.long))
+    assert calls
+
+
+def test_weights_of_two_types_that_do_not_run_together_are_told_by_both():
+    model = tiny.model("llama", dtype=torch.bfloat16)
+    model.model.layers[0].input_layernorm.float()
+    with pytest.raises(AnatomyError, match=r"weights of torch\.bfloat16 and torch\.float32 but under autocast"):
+        anatomy_of(model)
 
 
 class PackedMap(torch.nn.Module):

@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+import tiny_training
 import torch
 import torch.nn.functional as F
 from tiny_training import padded, row
@@ -184,3 +185,19 @@ def test_rows_are_made_from_prompts_with_the_answer_and_its_end_labelled():
     (made,) = rows_of(tokenizer, [Prompt("w0 w1", " w2 w3")], end=" </s>", vector="mine")
     words = tokenizer.convert_tokens_to_ids(["<s>", "w0", "w1", "w2", "w3", "</s>"])
     assert made == {"input_ids": words, "labels": [-100] * 3 + words[3:], "vector": "mine"}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_that_are_padded_already_are_read_without_their_padding(side):
+    model, rows = tiny_training.adapted(), tiny_training.distinct_rows(4)
+    given = []
+    for number, real in enumerate(rows):
+        gap = [0] * number
+        fields = {"input_ids": gap, "labels": [-100] * number, "attention_mask": gap}
+        whole = real | {"attention_mask": [1] * len(real["input_ids"])}
+        given.append(
+            whole | {name: fill + whole[name] if side == "left" else whole[name] + fill for name, fill in fields.items()}
+        )
+    want, got = TreeCollator(model)(rows), TreeCollator(model)(given)
+    for name in ("input_ids", "labels", "target_places"):
+        assert torch.equal(got[name], want[name])

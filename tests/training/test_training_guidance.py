@@ -8,7 +8,8 @@ import tiny
 import tiny_training as kit
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, get_peft_model
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from transformers import Trainer, TrainerCallback
 
 from instruction_vectors.errors import TrainingError, VectorError
@@ -199,8 +200,9 @@ def test_what_the_teacher_remembers_is_what_it_would_say_again_whatever_the_stud
     vector = kit.vector(model)
     collate = TreeCollator(model) if packed else kit.padded
     trainer = kit.trainer(
-        model, tmp_path, ROWS, vector=vector, data_collator=collate, guidance=IVGuidanceConfig(kl_positions="answer")
-    )
+        model, tmp_path, ROWS, vector=vector, data_collator=collate, guidance=IVGuidanceConfig(kl_positions="answer"),
+        num_train_epochs=2,
+    )  # fmt: skip
     trainer.train()
     batch = collate(ROWS)
     targets = Targets.of(batch)
@@ -511,3 +513,122 @@ def test_a_setting_without_meaning_is_refused_by_name(setting, message):
 
 def test_a_teacher_starts_knowing_nothing():
     assert len(Teacher(None, nullcontext, lambda starts: nullcontext())) == 0
+
+
+BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.5}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_the_balance_of_a_mixture_of_experts_is_part_of_the_loss_as_in_the_stock_trainer(tmp_path, packed):
+    losses = []
+    for trainer in (Trainer, IVTrainer):
+        model = get_peft_model(
+            tiny.model("mixtral", **BALANCED), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        )
+        collator = TreeCollator(model) if packed and trainer is IVTrainer else kit.padded
+        made = trainer(model=model.double(), args=kit.arguments(tmp_path), train_dataset=ROWS, data_collator=collator)
+        made.train()
+        losses.append(kit.losses(made))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert made.last_parts["balance"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"init_lora_weights": "pissa"}, "begun with init_lora_weights='pissa'"),
+        ({"init_lora_weights": "pissa_niter_2"}, "begun with init_lora_weights='pissa_niter_2'"),
+        ({"init_lora_weights": "olora"}, "pass a frozen copy as `reference`"),
+    ],
+)
+def test_a_start_for_which_peft_changes_the_weights_beneath_is_no_original(tmp_path, config, message):
+    model = get_peft_model(tiny.model("llama", dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj"], **config))
+    vector = kit.vector(model)
+    with pytest.raises(TrainingError, match=message):
+        kit.trainer(model, tmp_path, ROWS, vector=vector)
+    original = tiny.model("llama", dtype=torch.float32)
+    trainer = kit.trainer(
+        model, tmp_path, ROWS, vector=vector, reference=original, guidance=IVGuidanceConfig(sign=0, teacher_scale=0)
+    )
+    trainer.compute_loss(model.eval(), kit.padded(ROWS))
+    assert abs(trainer.last_parts["kl"]) < 1e-5  # with its start on, the model is the original still
+
+
+def test_adalora_and_a_reference_that_is_the_model_itself_are_refused(tmp_path):
+    base = tiny.model("llama")
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(TrainingError, match="`reference` is the model that trains"):
+        kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), reference=base)
+    adaptive = get_peft_model(tiny.model("llama"), AdaLoraConfig(target_modules=["q_proj"], total_step=4))
+    with pytest.raises(TrainingError, match="AdaLoRA adds a term"):
+        kit.trainer(adaptive, tmp_path, ROWS)
+
+
+def test_layers_that_fsdp_s_own_way_wraps_for_checkpointing_are_steered_when_they_run_again(tmp_path):
+    gradients = []
+    for wrapped in (False, True):
+        model = kit.adapted()
+        layers = model.base_model.model.model.layers
+        for number in range(len(layers) if wrapped else 0):
+            layers[number] = checkpoint_wrapper(layers[number], preserve_rng_state=False)
+        trainer = kit.trainer(
+            model, tmp_path, ROWS, vector=kit.vector(model), guidance=IVGuidanceConfig(sign=1, schedule="constant")
+        )
+        model.train()
+        trainer.compute_loss(model, kit.padded(ROWS)).backward()
+        gradients.append([weight.grad for weight in model.parameters() if weight.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=0, atol=1e-9)
+
+
+def test_a_batch_with_more_than_text_is_no_question_for_the_teacher(tmp_path):
+    model = kit.adapted()
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model))
+    with pytest.raises(TrainingError, match="a batch has 'pixel_values', and the teacher reads text alone"):
+        trainer.compute_loss(model, kit.padded(ROWS) | {"pixel_values": torch.zeros(8, 3, 2, 2)})
+
+
+def test_in_mixed_precision_the_teacher_computes_as_the_student_does(tmp_path):
+    model = get_peft_model(tiny.model("llama", dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj"]))
+    config = IVGuidanceConfig(sign=0, teacher_scale=0, consistency_weight=1.0)
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), guidance=config, bf16=True)
+    wrapped = trainer.accelerator.prepare_model(model)  # as the Trainer does: its forward alone is under autocast
+    trainer.compute_loss(wrapped.eval(), kit.padded(ROWS))
+    assert (trainer.last_parts["kl"], trainer.last_parts["consistency"]) == (0, 0)
+
+
+def test_absolute_positions_are_part_of_what_the_teacher_remembers_a_row_by(tmp_path):
+    model = get_peft_model(tiny.model("gpt2"), LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM")).double()
+    config = IVGuidanceConfig(sign=0, teacher_scale=0)
+    trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), guidance=config, num_train_epochs=2)
+    batch, model = kit.padded(ROWS[:1]), model.eval()
+    shifted = {name: F.pad(value, (4, 0), value=-100 if name == "labels" else 0) for name, value in batch.items()}
+    for each in (batch, shifted):
+        trainer.compute_loss(model, each)
+        assert abs(trainer.last_parts["kl"]) < TOLERANCE
+    assert (trainer.teacher.forwards, len(trainer.teacher)) == (2, 2)
+
+
+def test_where_no_row_comes_twice_nothing_is_kept_of_what_the_teacher_said(tmp_path):
+    kept = []
+    for epochs in (1, 2):
+        model = kit.adapted()
+        trainer = kit.trainer(
+            model, tmp_path / str(epochs), ROWS, vector=kit.vector(model), num_train_epochs=epochs, save_strategy="epoch"
+        )
+        trainer.train()
+        kept.append((len(trainer.teacher), len(list((tmp_path / str(epochs)).glob("*/teacher-*")))))
+    assert kept == [(0, 0), (8, 2)]
+
+
+def test_names_of_vectors_in_a_stream_of_several_processes_are_refused(tmp_path, monkeypatch):
+    model = kit.adapted()
+    trainer = kit.trainer(model, tmp_path, ROWS, vector={"a": kit.vector(model), "": kit.vector(model, 1)})
+    trainer.train_dataset = iter(ROWS)
+    trainer._refuse_names_in_streams()  # one process reads its own rows
+    monkeypatch.setattr(type(trainer.args), "world_size", 2)
+    with pytest.raises(TrainingError, match="are read by one process"):
+        trainer._refuse_names_in_streams()
+    trainer.train_dataset = ROWS
+    trainer._refuse_names_in_streams()

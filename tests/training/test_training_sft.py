@@ -112,7 +112,8 @@ def test_trl_s_batches_are_guided_as_our_own_are_each_row_by_its_vector(tmp_path
     model = kit.adapted()
     vectors = {"a": kit.vector(model, 1), "b": kit.vector(model, 2)}
     config = IVGuidanceConfig(kl_positions=positions)
-    options = {"per_device_train_batch_size": 8, "padding_free": padding_free, **({"max_length": None} if padding_free else {})}
+    options = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "padding_free": padding_free}
+    options |= {"max_length": None} if padding_free else {}
     trainer = made(tmp_path, ended(NAMED), model=model, vector=vectors, guidance=config, **options)
     batch = batch_of(trainer)
     assert (len(batch["input_ids"]) == 1) == padding_free
@@ -159,7 +160,7 @@ def test_guided_training_does_not_depend_on_the_cut_into_micro_batches(tmp_path)
 
 def test_in_a_chat_every_assistant_turn_is_steered_at_the_end_of_its_header(tmp_path):
     model = kit.adapted()
-    trainer = made(tmp_path, [CHAT], model=model, vector=kit.vector(model), assistant_only_loss=True)
+    trainer = made(tmp_path, [CHAT], model=model, vector=kit.vector(model), assistant_only_loss=True, num_train_epochs=2)
     batch = batch_of(trainer)
     words = tiny.tokenizer(bos=False).convert_ids_to_tokens(batch["input_ids"][0])
     assert " ".join(words) == "w32 w5 w6 w31 w1 w2 w3 w30 w7 w8 </s> w31 w4 w30 w9 </s>"

@@ -7,7 +7,7 @@ import torch
 
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.training.collator import TreeCollator
-from instruction_vectors.training.targets import Targets, model_inputs, samples_of
+from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.visible import Part, visible
 
 ROUNDING = {"rtol": 0, "atol": 2e-6}
@@ -67,4 +67,4 @@ def test_under_a_sliding_window_a_state_depends_on_tokens_outside_it():
     model = tiny.model("mistral")
     batch = TreeCollator(model)([kit.row([*range(1, 12), 4 + i], [9, 8]) for i in range(2)])
     column = int(starts(batch)[0].nonzero()[0])
-    assert visible(batch, samples_of(batch), 0, column).nonzero().flatten().tolist() == [*range(12)]
+    assert visible(batch)(0, column).nonzero().flatten().tolist() == [*range(12)]

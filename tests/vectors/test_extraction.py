@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 import transformers
+from accelerate import dispatch_model
 
 from instruction_vectors import Example, Task, extract, mean_head_outputs, top_heads
 from instruction_vectors.errors import DataError, HookError, VectorError
@@ -285,7 +286,7 @@ def test_an_answer_that_tokenises_to_nothing_is_named_with_its_row() -> None:
     class Forgetful:
         """A tokenizer that knows nothing of one word."""
 
-        bos_token = None
+        bos_token = eos_token = None
 
         def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
             return {"input_ids": [ord(c) for c in text.replace(" ghost", "")]}
@@ -293,3 +294,16 @@ def test_an_answer_that_tokenises_to_nothing_is_named_with_its_row() -> None:
     task = Task("made", ("Do it.",), (Example("a", "b"), Example("c", "ghost")), sources=("made.jsonl",))
     with pytest.raises(DataError, match=r"'made' \(made.jsonl\), row 2: the answer ' ghost' tokenises to nothing"):
         check_answers(Forgetful(), task)
+
+
+def test_a_model_some_of_whose_layers_are_on_the_disk_gives_the_same_vector_without_a_fingerprint(tok, tmp_path):
+    homes = dict.fromkeys(("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head"), "cpu")
+    homes |= {"model.layers.1": "disk", "model.layers.2": "disk"}
+    given = {"k": 2, "prompts": 4, "shots": 2, "effect_prompts": 2}
+    whole = extract(tiny.shared("llama"), tok, task(), **given)
+    offloaded = dispatch_model(tiny.model("llama"), homes, main_device="cpu", offload_dir=tmp_path)
+    for vector in (extract(offloaded, tok, task(), **given), extract_all(offloaded, tok, [task()], **given)["next"]):
+        assert vector.heads == whole.heads
+        assert torch.allclose(vector.values, whole.values)
+        assert "model_fingerprint" not in vector.metadata
+        vector.check_fits(tiny.shared("llama"), tok)

@@ -1,14 +1,17 @@
 """Several heads patched at once, by themselves and beside random sets."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 
 from instruction_vectors import Example, InstructionVector, Task, causal_effects, load_task, mean_head_outputs
-from instruction_vectors.errors import HookError, VectorError
+from instruction_vectors.errors import DataError, HookError, VectorError
 from instruction_vectors.tasks.prompts import instructed
 from instruction_vectors.vectors.joint import Trial, joint_check, joint_effects
 from instruction_vectors.vectors.prompting import counterfactuals, demonstrations
+from instruction_vectors.vectors.screening import estimated_effects
 
 PAIR = ((0, 1), (2, 3))
 NEXT = Task(
@@ -148,6 +151,18 @@ def test_the_check_averages_only_over_prompts_answered_right_where_that_is_asked
     )
     assert not torch.allclose(tried.sufficiency.chosen, plain.sufficiency.chosen, atol=1e-6)
     assert torch.equal(tried.necessity.chosen, plain.necessity.chosen)  # means without the instruction know no right answers
+
+
+def test_prompts_without_answers_and_too_few_to_average_over_are_refused(tok):
+    model = tiny.shared("llama")
+    for ask in (estimated_effects, joint_effects):
+        rest = (tiny.means("llama"), [[(0, 0)]]) if ask is joint_effects else (tiny.means("llama"),)
+        for targets in ([], [" w1"]):
+            with pytest.raises(DataError, match="need as many targets as prompts, and at least one"):
+                ask(model, tok, [tiny.PROMPTS[0]] * 2 if targets else [], targets, *rest)
+    few = replace(load_task("present-past"), rows=load_task("present-past").rows[:8])
+    with pytest.raises(DataError, match="present-past gives 8 prompts: all of them are tried and none is left"):
+        joint_check(model, tok, few, [(0, 0)])
 
 
 @pytest.mark.parametrize("heads", [[(3, 0)], []])

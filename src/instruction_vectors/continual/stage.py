@@ -131,7 +131,7 @@ def train_stage(
     )  # fmt: skip
     output = trainer.train()
     model.eval()
-    teacher_forwards = trainer.teacher.forwards if trainer.teacher else 0
+    teacher_forwards = 0 if trainer.teacher is None else trainer.teacher.forwards
     return {"loss": output.training_loss, "steps": output.global_step, "teacher_forwards": teacher_forwards}
 
 

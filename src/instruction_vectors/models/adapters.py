@@ -56,6 +56,16 @@ def base_weights(model: nn.Module, more: Iterable[tuple[str, Tensor]] = ()) -> I
             yield ".".join(part for part in parts if part not in _WRAPPERS), tensor
 
 
+_REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of LoRA's `init_lora_weights` with which PEFT takes the adapter's start off the model's own weights, or rounds these."""
+
+
+def rewritten_by(model: nn.Module) -> str | None:
+    """The start of an adapter for which PEFT changed the weights under it, so that without it they are not the original's."""
+    starts = (getattr(config, "init_lora_weights", None) for config in getattr(model, "peft_config", {}).values())
+    return next((each for each in starts if isinstance(each, str) and each.lower().startswith(_REWRITING)), None)
+
+
 SCALE = "scale.json"
 """Of an adapter's folder: `{"scale": s}`, where the model to use is not `W + BA` but `W + s BA`."""
 LEARNT = "learnt.safetensors"

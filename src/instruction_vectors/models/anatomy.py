@@ -109,11 +109,14 @@ class _Answer(MoeModelOutputWithPast):
 
 @contextmanager
 def _answering(backbone: nn.Module, hidden: Tensor) -> Iterator[None]:
+    own = vars(backbone).get("forward")  # where something else has been put in its place: compiled, or offloading
     backbone.forward = lambda *args, **kwargs: _Answer(last_hidden_state=hidden)
     try:
         yield
     finally:
         del backbone.forward
+        if own is not None:
+            backbone.forward = own
 
 
 @contextmanager
@@ -152,8 +155,17 @@ def anatomy_of(model: nn.Module) -> Anatomy:
 
 
 def unwrap(model: nn.Module) -> PreTrainedModel:
-    """The transformers causal language model inside PEFT, DDP or `torch.compile` wrappers."""
+    """The transformers causal language model inside PEFT, DDP or `torch.compile` wrappers.
+
+    Raises:
+        AnatomyError: there is none, or it is not the whole model: PEFT puts learnt prompts or prefixes before what it reads.
+    """
     for module in model.modules():
+        if getattr(getattr(module, "active_peft_config", None), "is_prompt_learning", False):
+            raise AnatomyError(
+                f"{type(model).__name__} learns a prompt or prefix, which lies outside the layers and would go unseen; take "
+                "LoRA, or another adapter that changes layers"
+            )
         if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
             return module
     raise AnatomyError(
@@ -302,7 +314,16 @@ def _probe(causal_lm: PreTrainedModel, first_token: int = 0, last_token: int = 2
     vocabulary = text_config(causal_lm).vocab_size
     ids = torch.arange(2, 2 + _PROBE_TOKENS, device=causal_lm.get_input_embeddings().weight.device) % vocabulary
     ids[0], ids[-1] = first_token, last_token
-    return causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False).logits[0]
+    try:
+        return causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False).logits[0]
+    except RuntimeError as error:
+        types = {str(weight.dtype) for weight in causal_lm.parameters() if weight.is_floating_point()}
+        if len(types) < 2:
+            raise
+        raise AnatomyError(
+            f"{type(causal_lm).__name__} does not run with weights of {' and '.join(sorted(types))} but under autocast; give all "
+            f"one type (model.to(torch.bfloat16)): {error}"
+        ) from error
 
 
 @torch.no_grad()

@@ -132,24 +132,32 @@ def _recomputed_alike(anatomy: Anatomy, attach: Callable) -> Iterator[None]:
 
     def with_hooks(checkpoint: Callable) -> Callable:
         def checkpointed(function: Callable, *args: Any, **kwargs: Any) -> Any:
-            def run(*inputs: Any) -> Any:
+            def run(*inputs: Any, **named: Any) -> Any:
                 with attach():
-                    return function(*inputs)
+                    return function(*inputs, **named)
 
             return checkpoint(run, *args, **kwargs)
 
         return checkpointed
 
-    name = "_gradient_checkpointing_func"
-    modules = [m for m in anatomy.backbone.modules() if getattr(m, "gradient_checkpointing", False) and hasattr(m, name)]
-    originals = [(module, getattr(module, name)) for module in modules]
-    for module, original in originals:
+    originals = list(_checkpointing(anatomy.backbone))
+    for module, name, original in originals:
         setattr(module, name, with_hooks(original))
     try:
         yield
     finally:
-        for module, original in originals:
+        for module, name, original in originals:
             setattr(module, name, original)
+
+
+def _checkpointing(backbone: nn.Module) -> Iterator[tuple[nn.Module, str, Callable]]:
+    """What checkpoints: as transformers does it, and as torch wraps layers (`fsdp_activation_checkpointing`)."""
+    name, wrapped = "_gradient_checkpointing_func", "checkpoint_fn"
+    for module in backbone.modules():
+        if wrapped in vars(module):
+            yield module, wrapped, vars(module)[wrapped]
+        elif getattr(module, "gradient_checkpointing", False) and hasattr(module, name):
+            yield module, name, getattr(module, name)
 
 
 def pick(heads: Float[Tensor, "batch seq heads head_dim"], where: Tensor) -> Float[Tensor, "row heads head_dim"]:

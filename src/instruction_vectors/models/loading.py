@@ -154,9 +154,12 @@ def last_fingerprint(model: nn.Module) -> str | None:
     from instruction_vectors.models.anatomy import unwrap
 
     causal_lm = unwrap(model)
-    if causal_lm in _FINGERPRINTS:
-        return _FINGERPRINTS[causal_lm]
-    return model_fingerprint(causal_lm) if weights_are_here(causal_lm) else None
+    return _FINGERPRINTS[causal_lm] if causal_lm in _FINGERPRINTS else fingerprint_if_here(causal_lm)
+
+
+def fingerprint_if_here(model: nn.Module) -> str | None:
+    """`model_fingerprint`, or None if the weights are not all in this process's memory (sharded or offloaded)."""
+    return model_fingerprint(model) if weights_are_here(model) else None
 
 
 def weights_are_here(model: nn.Module) -> bool:

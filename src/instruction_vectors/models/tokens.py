@@ -11,12 +11,16 @@ from instruction_vectors.errors import DataError
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a prompt, with the tokenizer's own start token unless the text already begins with it."""
+    """Token ids of a prompt: with the tokenizer's own start token unless the text begins with it, and with no end token."""
     marked = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    ids = tokenizer(text, add_special_tokens=not marked)["input_ids"]
+    ids = list(tokenizer(text, add_special_tokens=not marked)["input_ids"])
+    end = tokenizer.eos_token
+    # Some tokenizers close whatever they read; a prompt goes on.
+    if ids and end and ids[-1] == tokenizer.eos_token_id and not text.endswith(end):
+        del ids[-1]
     if not ids:
         raise DataError(f"the prompt {text!r} tokenises to nothing")
-    return list(ids)
+    return ids
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[list[int], list[int]]:

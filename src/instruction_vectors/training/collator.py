@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.models.anatomy import Anatomy, anatomy_of
+from instruction_vectors.models.anatomy import Anatomy, anatomy_of, text_config
 from instruction_vectors.models.forest import Forest
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import packs, skips_what_is_hidden
@@ -39,7 +39,7 @@ def rows_of(
 
 @dataclass
 class TreeCollator:
-    """Packs the rows of a batch into prefix trees, or pads them where the model reads no trees.
+    """Packs the rows of a batch into prefix trees, or pads them where the model reads no trees or balances its experts.
 
     A tree saves what rows share and every padding token, but its attention is among all its tokens: rows that share little
     go into several trees, each a row of the batch (`models.forest`). Loss and gradients are the same.
@@ -58,12 +58,13 @@ class TreeCollator:
         packs(anatomy_of(self.model))
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch with the fields `Targets.of` reads."""
+        """A batch with the fields `Targets.of` reads; of rows that are padded already, the tokens that their mask calls real."""
+        rows = [_real(row) for row in rows]
         starts = [_starts(row) for row in rows]
         vectors = [row.get("vector", "") for row in rows]
         anatomy = anatomy_of(self.model)
-        if not packs(anatomy):
-            return _padded(rows)
+        if not packs(anatomy) or getattr(text_config(anatomy.causal_lm), "output_router_logits", False):
+            return _padded(rows)  # experts are balanced over the rows' tokens, each as often as it stands there
         # The last answer token predicts nothing, so it is left out.
         sequences = [row["input_ids"][:-1] for row in rows]
         private = [(min(s, default=-1), (v, s)) for v, s in zip(vectors, starts, strict=True)]
@@ -138,6 +139,16 @@ def _padded(rows: Sequence[Row]) -> dict[str, Any]:
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     names = [row.get("vector", "") for row in rows]
     return batch | ({"vector": names} if any(names) else {})
+
+
+def _real(row: Row) -> Row:
+    mask = row.get("attention_mask")
+    if mask is None or all(mask):
+        return row
+    return {
+        **row,
+        **{name: [each for each, real in zip(row[name], mask, strict=True) if real] for name in ("input_ids", "labels")},
+    }
 
 
 def _labelled(row: Row) -> list[int]:

@@ -52,4 +52,4 @@ def heads_read(
         return outputs
 
     with edit_heads(anatomy, {layer for layer, _ in heads}, keep):
-        yield lambda: torch.stack([layers[layer][:, head] for layer, head in heads], dim=1)
+        yield lambda: torch.stack([layers[layer][:, head].to(anatomy.device) for layer, head in heads], dim=1)

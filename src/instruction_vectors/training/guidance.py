@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peft import PeftType
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.anatomy import anatomy_of, text_config, unwrap
 from instruction_vectors.models.hooks import head_at
 from instruction_vectors.training.automatic import automatic_vectors, named, names_of
 from instruction_vectors.training.collator import KeepsNames
@@ -52,8 +53,9 @@ class IVGuidance:
     With or without a vector only labelled positions pass through the head. With `kl_weight=0` and `sign=0`, losses and
     weights equal plain training bit for bit. Loss and KL are means over the labels and answers of a whole accumulation
     window, however it is cut. In a chat of several turns every turn with labels is steered at its beginning (`targets`).
-    What the teacher said is kept in every checkpoint, so that a resumed run goes on bit for bit. Evaluation gives the
-    language-model loss of the model as it will be used, without vector or teacher: `eval_loss` compares with plain training's.
+    What the teacher said is kept in every checkpoint where rows come twice, so that a resumed run goes on bit for bit.
+    Evaluation gives the language-model loss of the model as it will be used, without vector or teacher: `eval_loss` compares
+    with plain training's.
 
     Raises:
         TrainingError: no way to have the original model, another loss asked for, labels all masked, or a loss that is not
@@ -75,10 +77,11 @@ class IVGuidance:
         self.model_accepts_loss_kwargs = True
         self.data_collator: Any = KeepsNames(self.data_collator)
         self.guidance = guidance or IVGuidanceConfig()
-        self.reference = reference
+        self.reference = None if reference is None else self._beside_model(reference)
         given = self._vectors_of(vector)
         self.vectors = {name: each for name, each in given.items() if each is not None}
         self.unguided = frozenset(given) - frozenset(self.vectors)
+        self._refuse_names_in_streams()
         if self.unguided and self.guidance.kl_positions == "answer":
             raise TrainingError("kl_positions='answer' compares every answer token of a batch: give every row a vector")
         self.last_parts: dict[str, float] = {}
@@ -92,7 +95,11 @@ class IVGuidance:
         asked = self.guidance.kl_weight > 0 or self.guidance.consistency_weight > 0
         self.teacher = self._make_teacher(model) if self.vectors and asked else None
         if self.teacher is not None:
-            self.add_callback(TeacherKeeper(self.teacher))  # type: ignore[attr-defined]
+            once = self.args.max_steps <= 0 and self.args.num_train_epochs <= 1  # type: ignore[attr-defined]
+            if once and teacher_cache is None:
+                self.teacher.forget_at_once()  # no row comes twice
+            else:
+                self.add_callback(TeacherKeeper(self.teacher))  # type: ignore[attr-defined]
             if teacher_cache is not None:
                 self.add_callback(TeacherShelf(self.teacher, teacher_cache))  # type: ignore[attr-defined]
 
@@ -129,6 +136,7 @@ class IVGuidance:
         answers = self._answers_of_window(len(targets.answers), model, window)
         heads = {name: head() for name, head in read.items()}
         costs = said.costs(logits, taught, heads, window, answers) if said is not None else {}
+        costs |= self._model_costs(model, outputs)
         for name, (weight, value) in costs.items():
             loss = loss + weight * value
             self.last_parts[name] = value.item()
@@ -138,6 +146,14 @@ class IVGuidance:
                 f"or check the rows of this batch, whose tokens begin: {self._beginnings(inputs)}"
             )
         return loss, outputs
+
+    def _model_costs(self, model: nn.Module, outputs: Any) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of what a model adds to its own loss: a mixture of experts' balance, if its config asks for that.
+
+        As in the model's own loss it is added for every micro-batch of an accumulation window.
+        """
+        balance = getattr(outputs, "aux_loss", None)
+        return {} if balance is None else {"balance": (text_config(unwrap(model)).router_aux_loss_coef, balance)}
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
@@ -237,8 +253,22 @@ class IVGuidance:
                 "launcher's settings (on CPUs: use_cpu=True, torchrun, and neither FSDP nor DeepSpeed)"
             )
 
+    def _refuse_names_in_streams(self) -> None:
+        args, rows = self.args, getattr(self, "train_dataset", None)  # type: ignore[attr-defined]
+        config = getattr(args, "accelerator_config", None)
+        handed_on = rows is not None and not hasattr(rows, "__len__") and getattr(config, "dispatch_batches", None) is not False
+        if len(self.vectors) + len(self.unguided) > 1 and handed_on and args.world_size > 1:
+            raise TrainingError(
+                "a stream's batches are read by one process and handed to the others as tensors, which names of vectors are not: "
+                "set accelerator_config={'dispatch_batches': False}, or give a dataset that is no stream"
+            )
+
     def _refuse_other_losses(self) -> None:
+        """Whatever else would be added to the model's own loss, which is not asked for here."""
         args = self.args  # type: ignore[attr-defined]
+        configs = getattr(self.model, "peft_config", {}).values()  # type: ignore[attr-defined]
+        if any(getattr(config, "peft_type", None) == PeftType.ADALORA for config in configs):
+            raise TrainingError("AdaLoRA adds a term to the model's own loss, which is not asked for here: take LoRA")
         if args.label_smoothing_factor or self.compute_loss_func is not None:  # type: ignore[attr-defined]
             raise TrainingError("guidance has a loss of its own: leave out label_smoothing_factor and compute_loss_func")
 
@@ -287,7 +317,14 @@ class IVGuidance:
             )
         if shards and config.teacher == "previous":
             raise TrainingError("teacher='previous' keeps a copy of the weights, which are sharded here; use teacher='original'")
-        teaches, view = frozen(model, self.reference, config.teacher)
+        teaches, bare = frozen(model, self.reference, config.teacher)
+
+        @contextmanager
+        def view() -> Iterator[None]:
+            """The teacher computes as the student does, whose forward alone the Trainer runs in mixed precision."""
+            with self.accelerator.autocast(), bare():  # type: ignore[attr-defined]
+                yield
+
         steer = partial(self._steered, teaches, scale=config.teacher_scale)
         precision = self.accelerator.mixed_precision  # type: ignore[attr-defined]
         told = partial(teacher_identity, teaches, self.vectors, config, precision)
@@ -296,6 +333,12 @@ class IVGuidance:
             refuse_parts(teaches, "the teacher")
             teacher.fingerprint  # noqa: B018 (kept from now on: later no process has all weights)
         return teacher
+
+    def _beside_model(self, reference: nn.Module) -> nn.Module:
+        """The reference on the device that trains, unless it was put in its place: over several devices, or quantised."""
+        causal_lm = unwrap(reference)
+        placed = getattr(causal_lm, "hf_device_map", None) or getattr(causal_lm.config, "quantization_config", None)
+        return reference if placed else reference.to(self.args.device)  # type: ignore[attr-defined]
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train, or go on from a checkpoint with what the teacher said before."""

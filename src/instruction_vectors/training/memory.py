@@ -16,9 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 class Memory:
-    """Rows of tensors by 32-byte key. A file of them is mapped into memory, not read, until a row is asked for."""
+    """Rows of tensors by 32-byte key. A file of them is mapped into memory, not read, until a row is asked for.
 
-    def __init__(self) -> None:
+    Args:
+        keeps: whether rows are kept; if not, every one is computed each time it is asked for.
+    """
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self._rows: dict[bytes, Tensor] = {}
 
     def __len__(self) -> int:
@@ -37,6 +42,8 @@ class Memory:
         unknown = any(key not in self._rows for key in keys)
         if any(everyones(unknown)):
             new = {key: row.cpu() for key, row in zip(keys, compute(), strict=True)} if unknown or alike else {}
+            if not self._keeps:
+                return [new[key] for key in keys]
             for told in everyones(new):
                 for key, row in told.items():
                     self._rows.setdefault(key, row)

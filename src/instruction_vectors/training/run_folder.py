@@ -53,7 +53,7 @@ def keep(trainer: Any, out: Path, result: dict[str, Any], started: float) -> Non
         for number, name in enumerate(sorted(trainer.vectors)):
             trainer.vectors[name].save_pretrained(out / "vectors" / str(number))
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        forwards = trainer.teacher.forwards if trainer.teacher else 0
+        forwards = 0 if trainer.teacher is None else trainer.teacher.forwards
         run = {"finished": finished, "last_sitting_seconds": round(time.time() - started, 1), "teacher_forwards": forwards}
         write_json(out / "run.json", {**run, "processes": trainer.args.world_size, "peak_rss_mb": peak_rss_mb(), **machine()})
         write_json(out / "result.json", result)

@@ -59,12 +59,10 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The guided loss of one micro-batch; a mixture of experts' balancing loss is added as TRL adds it."""
+        """The guided loss of one micro-batch."""
         inputs["use_cache"] = False  # with a cache, models do not keep the samples of a padding-free batch apart
+        self._window = num_items_in_batch is not None and model.training
         loss, outputs = self._guided_loss(model, inputs, num_items_in_batch)
-        if self.aux_loss_enabled:
-            steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None and model.training else 1
-            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / steps
         self._note(inputs, outputs.logits[0].detach(), model.training)
         if not return_outputs:
             return loss
@@ -72,6 +70,13 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
             return loss, outputs
         with torch.no_grad():  # metrics read the logits of every place
             return loss, model(**model_inputs(inputs))
+
+    def _model_costs(self, model: nn.Module, outputs: Any) -> dict[str, tuple[float, Tensor]]:
+        """The balance of a mixture of experts as TRL adds it: its mean over an accumulation window."""
+        if not self.aux_loss_enabled:
+            return {}
+        steps = self.current_gradient_accumulation_steps if self._window else 1
+        return {"balance": (self.router_aux_loss_coef / steps, outputs.aux_loss)}
 
     def _note(self, inputs: Mapping[str, Any], logits: Tensor, training: bool) -> None:
         """What TRL logs, over all devices."""

@@ -18,13 +18,16 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor
 
+from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import Anatomy, evaluating
 from instruction_vectors.training.consistency import heads_read
 from instruction_vectors.training.memory import Memory
 from instruction_vectors.training.sharding import sharded
-from instruction_vectors.training.targets import Targets, samples_of
+from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.visible import Part, visible
 from instruction_vectors.vectors.vector import Head
+
+_OF_TEXT = {"input_ids", "attention_mask", "position_ids"}
 
 
 class Teacher:
@@ -66,13 +69,15 @@ class Teacher:
     def states(self, batch: Mapping[str, Any], targets: Targets, which: Int[Tensor, " asked"]) -> Float[Tensor, "asked hidden"]:
         """The steered teacher's final states there, which its head turns into `logits`."""
         rows, columns = targets.places.nonzero()[which].T
+        _refuse_more_than_text(batch)
         keys = [_key("state", *seen) for seen in _seen(batch, targets.starts, rows, columns)]
 
         def run() -> Tensor:
             asked = torch.zeros_like(targets.places).index_put_((rows, columns), torch.tensor(True, device=rows.device))
             part = Part.seen_by(batch, asked)
             with self._frozen(), self._steer({name: part.of(where) for name, where in targets.starts.items()}):
-                return self._forward(part)[rows, torch.searchsorted(part.columns, columns.contiguous())]
+                states, inner = self._forward(part), torch.searchsorted(part.columns, columns.contiguous())
+                return states[rows.to(states.device), inner.to(states.device)]  # of several devices a model's last
 
         said = self._recall(keys, run)
         return torch.stack(said).to(self.anatomy.device) if said else torch.empty(0, 0)
@@ -123,6 +128,10 @@ class Teacher:
         adapted = any(isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) for module in outside)
         return not adapted and not any(weight.requires_grad for module in outside for weight in module.parameters(recurse=False))
 
+    def forget_at_once(self) -> None:
+        """Keep nothing of what is said, for runs that ask about no row twice."""
+        self._memory = Memory(keeps=False)
+
     def keys(self) -> set[bytes]:
         """What is known: a key is of the tokens seen, the vector's name and its places."""
         return self._memory.keys()
@@ -146,19 +155,30 @@ class Teacher:
             yield
 
 
-def _key(kind: str, name: str, edited: tuple[int, ...], tokens: bytes) -> bytes:
-    return hashlib.sha256(repr((kind, name, edited)).encode() + tokens).digest()
+def _refuse_more_than_text(batch: Mapping[str, Any]) -> None:
+    """What a model reads beside tokens (images) goes in before its text layers, which alone are run here."""
+    for name, value in model_inputs(batch).items():
+        if name not in _OF_TEXT and isinstance(value, Tensor) and value.is_floating_point():
+            raise TrainingError(f"a batch has {name!r}, and the teacher reads text alone: train on text, or without a KL term")
+
+
+def _key(kind: str, name: str, edited: tuple[int, ...], begins: int, tokens: bytes) -> bytes:
+    told = (kind, name, edited, begins) if begins else (kind, name, edited)
+    return hashlib.sha256(repr(told).encode() + tokens).digest()
 
 
 def _seen(
     batch: Mapping[str, Any], edits: Mapping[str, Tensor], rows: Tensor, columns: Tensor
-) -> list[tuple[str, tuple[int, ...], bytes]]:
-    """What the teacher's state at each place depends on: the tokens it sees, and which vector went in where."""
-    ids, samples = batch["input_ids"].cpu(), samples_of(batch).cpu()
+) -> list[tuple[str, tuple[int, ...], int, bytes]]:
+    """What the teacher's state at each place depends on: which vector went in where, where the first token stands, the tokens."""
+    ids, seen_at = batch["input_ids"].cpu(), visible(batch)
+    positions = batch["position_ids"].cpu() if "position_ids" in batch else torch.arange(ids.shape[1]).expand_as(ids)
+    places = {name: starts.cpu() for name, starts in edits.items()}
     found = []
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        seen = visible(batch, samples, row, column).nonzero().flatten()
-        edited = {name: starts[row].cpu()[seen].nonzero().flatten().tolist() for name, starts in edits.items()}
+        seen = seen_at(row, column).nonzero().flatten()
+        edited = {name: starts[row][seen].nonzero().flatten().tolist() for name, starts in places.items()}
         name = next((name for name, where in edited.items() if where), "")
-        found.append((name, tuple(edited.get(name, ())), ids[row, seen].numpy().tobytes()))
+        begins = int(positions[row, seen[0]])
+        found.append((name, tuple(edited.get(name, ())), begins, ids[row, seen].numpy().tobytes()))
     return found

@@ -1,7 +1,8 @@
 """What of a batch certain places see: tokens after them, such as the rest of an answer, need not be computed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from instruction_vectors.models.blockwise import BlockwiseMask, in_blocks
-from instruction_vectors.training.targets import model_inputs
+from instruction_vectors.training.targets import model_inputs, samples_of
 
 _CUT = {"input_ids", "attention_mask", "position_ids", "use_cache"}
 """Fields that can be cut by columns; a batch with others (lengths of packed samples, ...) is left whole."""
@@ -40,7 +41,11 @@ class Part:
         if not set(inputs) <= _CUT:
             return cls(inputs, torch.arange(places.shape[1], device=places.device))
         if mask is not None and mask.dim() == 4:
-            kept = torch.stack([_reached(one[0], where) for one, where in zip(mask, places, strict=True)]).any(0).nonzero()[:, 0]
+            kept = (
+                torch.stack([_reached(_allowed(one[0]), where) for one, where in zip(mask, places, strict=True)])
+                .any(0)
+                .nonzero()[:, 0]
+            )
         else:
             # Places count from the first column, so only the end can go.
             kept = torch.arange(int(places.any(0).nonzero().max()) + 1)
@@ -52,18 +57,29 @@ class Part:
         return places[:, self.columns]
 
 
-def visible(batch: Mapping[str, Any], samples: Int[Tensor, "batch seq"], row: int, column: int) -> Bool[Tensor, " seq"]:
-    """Which tokens of a row what is computed at `column` depends on; `samples` are `samples_of` the batch."""
+def visible(batch: Mapping[str, Any]) -> Callable[[int, int], Bool[Tensor, " seq"]]:
+    """Which tokens of a row what is computed at a column depends on, asked by row and column."""
     mask = _full(batch.get("attention_mask"))
     if mask is not None and mask.dim() == 4:
-        return _reached(mask[row, 0], torch.arange(mask.shape[-1]) == column)
-    earlier = (torch.arange(samples.shape[1]) <= column) & (samples[row] == samples[row, column])
-    return earlier if mask is None else earlier & mask[row].bool().cpu()
+        columns, allowed = torch.arange(mask.shape[-1]), cache(lambda row: _allowed(mask[row, 0]))
+        return lambda row, column: _reached(allowed(row), columns == column)
+    samples, real = samples_of(batch).cpu(), None if mask is None else mask.bool().cpu()
+    columns = torch.arange(samples.shape[1])
+
+    def seen(row: int, column: int) -> Tensor:
+        earlier = (columns <= column) & (samples[row] == samples[row, column])
+        return earlier if real is None else earlier & real[row]
+
+    return seen
 
 
-def _reached(mask: Float[Tensor, "seq seq"], places: Bool[Tensor, " seq"]) -> Bool[Tensor, " seq"]:
+def _allowed(mask: Float[Tensor, "seq seq"]) -> Bool[Tensor, "seq seq"]:
+    return mask.cpu() == 0
+
+
+def _reached(allowed: Bool[Tensor, "seq seq"], places: Bool[Tensor, " seq"]) -> Bool[Tensor, " seq"]:
     """What the places attend to, and what that attends to: under a sliding window a state is made of more than its window."""
-    allowed, reached = mask.cpu() == 0, places.cpu()
+    reached = places.cpu()
     while not torch.equal(more := reached | allowed[reached].any(0), reached):
         reached = more
     return reached

@@ -12,7 +12,7 @@ from instruction_vectors.environment import versions
 from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
 from instruction_vectors.models.hooks import capture_heads
-from instruction_vectors.models.loading import model_fingerprint, tokenizer_fingerprint
+from instruction_vectors.models.loading import fingerprint_if_here, tokenizer_fingerprint
 from instruction_vectors.models.memory import Room, out_of_memory
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.models.tree import TokenTree, chunks
@@ -267,7 +267,7 @@ def extract(
         scores = head_scores(effects, heads)
     metadata = provenance(
         model,
-        model_fingerprint(model),
+        fingerprint_if_here(model),
         task,
         template=template,
         prompts=min(prompts, len(task.rows)),
@@ -281,7 +281,7 @@ def extract(
 
 def provenance(
     model: nn.Module,
-    fingerprint: str,
+    fingerprint: str | None,
     task: Task,
     *,
     template: Template,
@@ -294,7 +294,7 @@ def provenance(
 
     Args:
         model: what the vector is made from.
-        fingerprint: the model's (`model_fingerprint`).
+        fingerprint: the model's (`model_fingerprint`), None where its weights are not all at hand.
         task: the task.
         template: the layout of prompts.
         prompts: how many there were.
@@ -305,6 +305,7 @@ def provenance(
     anatomy = anatomy_of(model)
     config = anatomy.causal_lm.config
     optional = {
+        "model_fingerprint": fingerprint,
         "revision": getattr(config, "_commit_hash", None),
         "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
     }
@@ -312,7 +313,6 @@ def provenance(
         "architecture": type(anatomy.causal_lm).__name__,
         "shape": shape_of(anatomy),
         "model": getattr(config, "_name_or_path", ""),
-        "model_fingerprint": fingerprint,
         **{name: value for name, value in optional.items() if value},
         "task": task.name,
         "instruction": task.instruction,

@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.errors import VectorError
+from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.settings import one_of
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.extraction import mean_head_outputs
-from instruction_vectors.vectors.mediation import all_heads, check_finite
+from instruction_vectors.vectors.mediation import all_heads, check_finite, check_pairs
 from instruction_vectors.vectors.mediation_slow import Patch, whole_forwards
 from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
 from instruction_vectors.vectors.vector import Head, check_heads
@@ -91,11 +91,12 @@ def joint_effects(
 
     Raises:
         VectorError: an empty set, a head that does not exist, or another word for `patch`.
-        DataError: an answer that tokenises to nothing.
+        DataError: no prompt, other than a target each, or an answer that tokenises to nothing.
         HookError: NaN or infinite activations.
         torch.OutOfMemoryError: one set on one prompt does not fit (a CPU raises a plain RuntimeError).
     """
     one_of(Patch, patch, "patch", VectorError)
+    check_pairs(prompts, targets)
     anatomy = anatomy_of(model)
     for heads in sets:
         check_heads(heads, anatomy)
@@ -167,6 +168,8 @@ def joint_check(
     sets = [list(heads), *([others[i] for i in order] for order in orders)]
     drawn: dict[str, Any] = {"prompts": mean_prompts + prompts, "shots": shots, "template": template, "seed": seed + 1}
     told, untold = demonstrations(task, source=source, **drawn), counterfactuals(task, corruption=corruption, **drawn)
+    if len(told) <= prompts:
+        raise DataError(f"{task.name} gives {len(told)} prompts: all of them are tried and none is left to average over")
     answers = [answer for _, answer in told[prompts:]] if only_right else None
     with_instruction = mean_head_outputs(model, tokenizer, [text for text, _ in told[prompts:]], answers=answers)
     without = mean_head_outputs(model, tokenizer, [text for text, _ in untold[prompts:]])

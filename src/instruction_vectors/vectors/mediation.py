@@ -84,8 +84,7 @@ def causal_effects(
     expected = (anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)
     if tuple(mean_heads.shape) != expected:
         raise DataError(f"mean_heads has shape {tuple(mean_heads.shape)}, the model's heads need {expected}")
-    if len(prompts) != len(targets) or not prompts:
-        raise DataError(f"need as many targets as prompts, and at least one: got {len(prompts)} and {len(targets)}")
+    check_pairs(prompts, targets)
     if batch_size is not None and batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
     questions = [
@@ -107,6 +106,16 @@ def causal_effects(
     result = found.new_full((len(questions), *expected[:2]), float("nan"))
     result[:, *torch.tensor(asked).T] = found
     return result
+
+
+def check_pairs(prompts: Sequence[str], targets: Sequence[str]) -> None:
+    """Complain of prompts without their answers, or of none.
+
+    Raises:
+        DataError: so it is.
+    """
+    if len(prompts) != len(targets) or not prompts:
+        raise DataError(f"need as many targets as prompts, and at least one: got {len(prompts)} and {len(targets)}")
 
 
 def check_finite(values: Tensor, complaint: str) -> None:

@@ -20,7 +20,7 @@ from instruction_vectors.models.hooks import edit_heads
 from instruction_vectors.models.tokens import encode
 from instruction_vectors.settings import one_of
 from instruction_vectors.vectors.choosing import top_heads
-from instruction_vectors.vectors.mediation import Measure, check_finite, measured_tokens
+from instruction_vectors.vectors.mediation import Measure, check_finite, check_pairs, measured_tokens
 from instruction_vectors.vectors.mediation_slow import Patch, log_probability
 
 
@@ -47,13 +47,14 @@ def estimated_effects(
 
     Raises:
         VectorError: another word for `measure` or `patch`.
-        DataError: an answer that tokenises to nothing.
+        DataError: no prompt, other than a target each, or an answer that tokenises to nothing.
         HookError: estimates that are not finite.
         torch.OutOfMemoryError: one prompt's forward and backward do not fit, which cannot be cut (a CPU raises a plain
             RuntimeError); measure all heads instead (`causal_effects`), which can.
     """
     one_of(Measure, measure, "measure", VectorError)
     one_of(Patch, patch, "patch", VectorError)
+    check_pairs(prompts, targets)
     anatomy = anatomy_of(model)
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     found = []

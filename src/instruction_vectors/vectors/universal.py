@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.models.anatomy import anatomy_of
-from instruction_vectors.models.loading import model_fingerprint
+from instruction_vectors.models.loading import fingerprint_if_here
 from instruction_vectors.tasks.prompts import PLAIN, Template, check_answers
 from instruction_vectors.tasks.task import Task
 from instruction_vectors.vectors.choosing import check_count, top_heads
@@ -83,7 +83,7 @@ def extract_all(
     if heads is None:
         heads = top_heads(torch.stack(effects), k)
         chosen = {"scores": head_scores(torch.stack(effects), heads), "universal": names}
-    fingerprint = model_fingerprint(model)
+    fingerprint = fingerprint_if_here(model)
     vectors = {}
     for task, mean in zip(tasks, means, strict=True):
         drawn = {"template": template, "prompts": min(prompts, len(task.rows)), "shots": shots, "seed": seed}
