@@ -7,6 +7,7 @@ from pathlib import Path
 from evidence.chats import chats
 from evidence.fallen import as_diagnosis, covered, fallen
 from evidence.forms import forms
+from evidence.glance import glance
 from evidence.preset import preset
 from evidence.steering import steering
 from evidence.wider import wider
@@ -33,12 +34,15 @@ def main() -> None:
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
     pooled = fallen(sorted((ROOT / "results" / "analysis").glob("*-[A-Z]-s*.json")))
     wanted = {
-        ROOT / "README.md": _between((ROOT / "README.md").read_text(encoding="utf-8"), "demo", write_summary(results)),
+        ROOT / "README.md": _replaced(
+            (ROOT / "README.md").read_text(encoding="utf-8"), {"demo": write_summary(results), "glance": glance(func_cells)}
+        ),
         ROOT / "docs" / "evidence.md": _replaced(
             evidence,
             {
+                "glance": glance(func_cells),
                 "func": _folded(write_summary(func)),
-                "wider": wider(func_cells, ROOT / "results" / "func", ROOT / "results" / "wider"),
+                "wider-A-B": wider(func_cells, ROOT / "results" / "func", ROOT / "results" / "wider" / "A-B"),
                 "forms": forms(func_cells),
                 "covered": covered(pooled),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),

@@ -1,14 +1,16 @@
 """Asks the kept models of finished cells about more tasks of FUNC, none of them trained on or among the instructions of anchors.
 
 Row-by-row results go into a folder, a file a cell and `M0.json` of the model before training; each names the `result.json` of its
-cell by its SHA-256, and what is there of the same one is not measured again:
+cell by its SHA-256, and what is there of the same one is not measured again. The cells of one call are asked about the same tasks,
+so sequences that share few of them have folders of their own:
 
-    OMP_NUM_THREADS=1 python scripts/wider_probes.py runs/func/cells/*/* --data-dir DATA --out results/wider
+    OMP_NUM_THREADS=1 python scripts/wider_probes.py runs/func/cells/func-[AB]/* --data-dir DATA --out results/wider/A-B
+    OMP_NUM_THREADS=1 python scripts/wider_probes.py runs/func/cells/func-C/* --data-dir DATA --out results/wider/C
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=25, help="rows a task")
     args = parser.parse_args()
-    probes = untouched(load_benchmark("func", args.data_dir), args.rows)
     cells = named(args.cells)
+    sequences = {read_json(folder / "result.json")["cell"]["sequence"] for folder in cells.values()}
+    probes = untouched(load_benchmark("func", args.data_dir), sequences, args.rows)
     of = {"M0": None} | {name: sha256_of(folder / "result.json") for name, folder in cells.items()}
-    left = [name for name in of if not answered(args.out / f"{name}.json", of[name], args.rows)]
+    left = [name for name in of if not answered(args.out / f"{name}.json", of[name], args.rows, fingerprints(probes))]
     base, tokenizer = load()
     with track("Measuring", len(left), "model") as advance:
         for done, name in enumerate(left, start=1):
@@ -54,11 +57,17 @@ def main() -> None:
             advance(done)
 
 
-def untouched(func: Benchmark, rows: int) -> list[Probe]:
-    """FUNC's tasks that no sequence of ours trains on and no anchor asks about, nor do they for another number of choices."""
+def untouched(func: Benchmark, sequences: Iterable[str], rows: int) -> list[Probe]:
+    """FUNC's tasks that neither these sequences nor `tuning` train on and no anchor asks about, nor for another number of choices."""
     # Nothing of these is trained on, so the larger side serves.
-    taken = {plain_name(name) for name in (*task_names(), *(name for order in func.sequences.values() for name in order))}
+    trained = (name for order in {*sequences, "tuning"} for name in func.sequences[order])
+    taken = {plain_name(name) for name in (*task_names(), *trained)}
     return [Probe.of(sides.train, rows) for name, sides in sorted(func.tasks.items()) if plain_name(name) not in taken]
+
+
+def fingerprints(probes: Sequence[Probe]) -> dict[str, str]:
+    """SHA-256 of each probe's task."""
+    return {probe.task.name: probe.task.fingerprint for probe in probes}
 
 
 def named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -76,9 +85,9 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def answered(path: Path, cell: str | None, rows: int) -> bool:
-    """Whether a file holds the answers of that very run of a cell, of as many rows."""
-    return path.exists() and {"cell": cell, "rows": rows}.items() <= read_json(path).items()
+def answered(path: Path, cell: str | None, rows: int, data: dict[str, str]) -> bool:
+    """Whether a file holds the answers of that very run of a cell, to as many rows of these tasks."""
+    return path.exists() and {"cell": cell, "rows": rows, "data": data}.items() <= read_json(path).items()
 
 
 @contextmanager
@@ -102,8 +111,7 @@ def asked(model: nn.Module, tokenizer: PreTrainedTokenizerBase, probes: list[Pro
     found = {probe.task.name: measure(model, tokenizer, probe, FORMS) for probe in probes}
     rows = {name: {form: [int(hit) for hit in hits] for form, hits in forms.items()} for name, forms in found.items()}
     made = {"code": code_fingerprint(), "versions": versions(), "threads": torch.get_num_threads()}
-    data = {probe.task.name: probe.task.fingerprint for probe in probes}
-    return {**made, "data": data, "probes": rows}
+    return {**made, "data": fingerprints(probes), "probes": rows}
 
 
 if __name__ == "__main__":

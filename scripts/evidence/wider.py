@@ -14,7 +14,7 @@ from instruction_vectors.reporting.tables.beside import FRONTS
 from instruction_vectors.reporting.values import DASH, estimate, show_full
 
 _OWN, _MORE = "their own", "more"
-_SETS = {"seven": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
+_SETS = {"their own": (_OWN,), "the others": (_MORE,), "all": (_OWN, _MORE)}
 """Which tasks: those measured in the cells themselves, those asked about later, or both."""
 
 
@@ -83,11 +83,12 @@ def _levels(before: Mapping[str, Any], found: Sequence[tuple[Result, Mapping[str
     arms: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for cell, after in found:
         arms[cell["cell"]["sequence"], f"{arm_name(*way(cell))}, lr {rate(cell)[0]:g}".replace("_", " ")].append(after)
-    lines = ["| sequence | arm | IP, all thirteen | GP, all thirteen | seeds |", "| :-- | :-- | --: | --: | --: |"]
+    count = len(before)
+    lines = [f"| sequence | arm | IP, all {count} more | GP, all {count} more | seeds |", "| :-- | :-- | --: | --: | --: |"]
     rows = [(DASH, "before training", [before], DASH), *((*arm, seeds, str(len(seeds))) for arm, seeds in arms.items())]
-    for sequence, arm, seeds, count in rows:
+    for sequence, arm, seeds, run in rows:
         means = [fmean(fmean(hits[form]) for probes in seeds for hits in probes.values()) for form in ("in_context", "zero_shot")]
-        lines.append(f"| {sequence} | {arm} | {means[0]:.2f} | {means[1]:.2f} | {count} |")
+        lines.append(f"| {sequence} | {arm} | {means[0]:.2f} | {means[1]:.2f} | {run} |")
     return "\n".join(lines) + "\n"
 
 

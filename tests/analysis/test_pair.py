@@ -66,6 +66,9 @@ def test_an_adapter_for_whose_start_peft_changed_the_base_is_refused(tok, tmp_pa
     for below, tuned in ((None, adapted), (base, tmp_path / "adapter")):
         with pytest.raises(ModelError, match="begun with init_lora_weights='olora', for which PEFT changes the weights"):
             open_pair(below, tuned, tokenizer=tok)
+    assert all(
+        torch.equal(*pair) for pair in zip(base.parameters(), tiny.model("llama", dtype=torch.float32).parameters(), strict=True)
+    )
 
 
 def test_whole_weights_are_opened_from_a_folder_without_a_tokenizer(whole, tok, tmp_path):

@@ -472,6 +472,14 @@ def test_target_modules_that_the_model_has_not_are_refused_whatever_others_it_ha
         made("osf", replace(STAGE, target_modules=("c_attn",))).check(tiny.model("gpt2", dtype=torch.float32))
 
 
+def test_experts_under_the_names_that_they_had_before_they_were_joined_are_found() -> None:
+    stage = replace(STAGE, target_modules=("q_proj", "w1", "w2", "w3"))
+    method = made("sequential", stage)
+    method.check(tiny.model("mixtral", dtype=torch.float32))
+    method.attach(tiny.model("mixtral", dtype=torch.float32))
+    assert any("experts" in name for name in method.trainable())
+
+
 def test_osf_over_weights_of_half_the_size_trains_in_float32_and_keeps_its_gradients_where_they_belong(tmp_path: Path) -> None:
     def half() -> Any:
         return tiny.model("llama", dtype=torch.bfloat16)

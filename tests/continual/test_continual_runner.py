@@ -27,6 +27,7 @@ from instruction_vectors.continual.replay import replay
 from instruction_vectors.continual.runner import Runner, made_with
 from instruction_vectors.continual.stage import StageConfig
 from instruction_vectors.errors import DataError, IVError
+from instruction_vectors.models.adapters import has_adapters
 from instruction_vectors.tasks import task_names
 from instruction_vectors.tasks.layout import template_of
 from instruction_vectors.tasks.prompts import instructed
@@ -320,6 +321,21 @@ def test_what_cannot_come_to_its_end_is_refused_before_anything_is_measured(
     with pytest.raises(IVError, match=message):
         Runner(tmp_path).run(tiny_world.cell(model, **change))
     assert not list(tmp_path.glob("shared/*/steps/*"))
+
+
+def test_a_model_on_which_a_broken_cell_left_its_adapter_is_not_handed_on(model: str, tmp_path: Path) -> None:
+    cell, runner = tiny_world.cell(model, method="replay"), Runner(tmp_path)
+    runner.run(cell)
+    first, _ = runner._open(cell)
+    assert runner._open(cell)[0] is first
+    folder = runner.folder(cell)
+    for path in (folder / "result.json", *folder.glob("steps/measure*_2-*")):
+        path.unlink()
+    (folder / "adapters" / "replay" / "2" / "memory.json").write_text("{")
+    with pytest.raises(DataError):
+        runner.run(cell)
+    assert has_adapters(first)
+    assert not has_adapters(runner._open(cell)[0])
 
 
 def test_a_task_of_one_row_is_refused(model: str, tmp_path: Path) -> None:

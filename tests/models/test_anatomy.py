@@ -252,6 +252,24 @@ def test_an_adapter_outside_of_the_layers_is_refused(config):
         anatomy_of(model)
 
 
+def test_a_model_whose_adapter_was_deleted_is_bare_again():
+    model = get_peft_model(tiny.model("llama"), LoraConfig(r=2, target_modules=["q_proj"]))
+    model.delete_adapter("default")
+    assert anatomy_of(model).n_layers == tiny.LAYERS
+
+
+def test_memory_that_runs_out_is_no_matter_of_types(monkeypatch):
+    model = tiny.model("llama", dtype=torch.bfloat16)
+    model.model.norm.float()
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory, of whatever type")
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        anatomy_of(model)
+
+
 @torch.no_grad()
 def test_what_stood_in_the_place_of_the_backbone_s_forward_is_there_again_after_the_head_ran_alone():
     anatomy = anatomy_of(tiny.model("llama"))

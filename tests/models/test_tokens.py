@@ -25,6 +25,13 @@ def test_a_prompt_goes_on_so_no_end_is_read_after_it(closing):
 
 def test_an_end_that_the_text_itself_has_stays():
     assert encode(tiny.tokenizer(), "w0 </s>") == [1, 4, 2]
+    assert encode(tiny.tokenizer(), "w0 </s>\n") == [1, 4, 2]
+
+
+def test_a_start_that_is_the_end_token_too_is_no_end():
+    tokenizer = tiny.tokenizer()
+    tokenizer.eos_token = "<s>"
+    assert encode(tokenizer, "") == [1]
 
 
 def test_a_text_that_brings_its_own_start_gets_no_second():

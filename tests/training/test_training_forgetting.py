@@ -255,3 +255,17 @@ def test_tasks_without_a_cloze_are_watched_in_what_they_write(tmp_path):
     trainer = stock(adapted(), tmp_path)
     assert ForgettingCallback(trainer, PROBES[1:]).forms == ("in_context",)
     assert ForgettingCallback(trainer, PROBES).forms == ("in_context", "instruction", "knowledge")
+
+
+def test_a_model_whose_adapter_peft_took_off_its_weights_is_held_against_both_together(tmp_path):
+    base = tiny.model("llama", dtype=torch.float32)
+    ids = torch.tensor([[1, 5, 9]])
+    with torch.no_grad():
+        before = base(input_ids=ids).logits
+        model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="olora", task_type="CAUSAL_LM"))
+        torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=0, atol=1e-4)
+    trainer = stock(model, tmp_path)
+    trainer.add_callback(ForgettingCallback(trainer, probes=PROBES, every=4))
+    trainer.train()
+    kl = entries(trainer, "kl")
+    assert abs(kl[0][1]) < 1e-6 < kl[-1][1]

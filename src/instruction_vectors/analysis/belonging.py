@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from instruction_vectors.errors import ModelError
+from instruction_vectors.models.adapters import rewrites
 from instruction_vectors.models.anatomy import unwrap
 
 _PROBE = "Name the capital of the country.\nInput: France 1984\nOutput: Zürich, naïve"
@@ -54,9 +55,10 @@ def check_configs(base: Any, tuned: Any) -> None:
 
 
 def check_adapter_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """What an adapter's small files tell: the base it names, and the tokenizer where one lies beside it."""
+    """What an adapter's small files tell: the base it names, how it began, and the tokenizer where one lies beside it."""
     try:
-        named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        named, start = config.get("base_model_name_or_path"), config.get("init_lora_weights")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{str(folder)!r} cannot be opened as a model or adapter: {str(error).splitlines()[0]}") from error
     mine = getattr(unwrap(base).config, "_name_or_path", "")
@@ -66,8 +68,19 @@ def check_adapter_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, fol
             f"the adapter {folder} says that it was trained over {named!r}, the base is {mine!r}; name that base, or where both "
             "are the same weights, put the base's name into its adapter_config.json"
         )
+    check_start(start)
     if (folder / "tokenizer_config.json").exists():
         check_tokenizers(tokenizer, AutoTokenizer.from_pretrained(folder))
+
+
+def check_start(start: Any) -> None:
+    """Raise ModelError if an adapter began in a way for which PEFT changes the weights of its base (`init_lora_weights`)."""
+    if rewrites(start):
+        raise ModelError(
+            f"the adapter was begun with init_lora_weights={start!r}, for which PEFT changes the weights of the base: without "
+            "the adapter it is not what it was. Save the adapter as plain LoRA (`path_initial_model_for_weight_conversion` of "
+            "save_pretrained), or merge it and pass the whole model"
+        )
 
 
 def check_adapter_weights(model: PeftModel, folder: Path) -> None:

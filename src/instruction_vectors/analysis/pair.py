@@ -18,6 +18,7 @@ from instruction_vectors.analysis.belonging import (
     check_adapter_weights,
     check_configs,
     check_models,
+    check_start,
     check_tokenizers,
 )
 from instruction_vectors.errors import ModelError
@@ -87,25 +88,15 @@ def open_pair(
         raise ModelError("a model in memory comes without its tokenizer; pass `tokenizer`")
     if adapter:
         check_adapter_files(base, tokenizer, Path(tuned))
-        return _whole_under(Pair(tokenizer, _adapted(base, Path(tuned))))
+        return Pair(tokenizer, _adapted(base, Path(tuned)))
     if isinstance(tuned, str | Path):
         _check_files(base, tokenizer, str(tuned))
         tuned = _whole(str(tuned), dtype).to(unwrap(base).device)
     if isinstance(tuned, PeftModel) and (base is None or unwrap(base) is unwrap(tuned)):
-        return _whole_under(Pair(tokenizer, tuned))
+        check_start(rewritten_by(tuned))
+        return Pair(tokenizer, tuned)
     check_models(base, tuned)
     return Pair(tokenizer, tuned, base)
-
-
-def _whole_under(pair: Pair) -> Pair:
-    """A pair in one model, if that is the base with its adapter off."""
-    if start := rewritten_by(pair.tuned_model):
-        raise ModelError(
-            f"the adapter was begun with init_lora_weights={start!r}, for which PEFT changes the weights of the base: without "
-            "the adapter it is not what it was. Save the adapter as plain LoRA (`path_initial_model_for_weight_conversion` of "
-            "save_pretrained), or merge it and pass the whole model"
-        )
-    return pair
 
 
 def _check_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, tuned: str) -> None:

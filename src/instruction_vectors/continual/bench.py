@@ -80,7 +80,7 @@ def check_heard(said: Mapping[str, Any], under: Mapping[str, Any] | None = None)
         raise IVError("stage.seed has no effect: a cell has one seed, for everything that is drawn; write seeds")
     for axis, one in _ONE.items():
         if own.get(one) is not None and whole.get(axis) is not None:
-            raise IVError(f"{one} has no effect where {axis} is given; write {axis} alone")
+            raise IVError(f"{one} has no effect where {axis} is given; write {axis} in its place")
 
 
 def _laid_over(given: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def told(name: str, settings: Mapping[str, Any], between: str = " ") -> str:
     return between.join([name, *(f"{key}={str(value).removesuffix('.0')}" for key, value in settings.items())])
 
 
-_LONGEST_NAME = 150
+_LONGEST_NAME = 200
 """Bytes of a sequence in the name of a folder, of 255 that file systems allow the whole."""
 
 

@@ -81,8 +81,9 @@ def run_grid(
             if len(cells) == 1:
                 raise
             failures.append(failure(cell, error, traceback.format_exc()))
-            # It may have left the model half changed, or holding the memory that ran out.
-            runner = Runner(out, data_dir, keep_stages)
+            if not isinstance(error, IVError):
+                # A failure nobody foresaw may have left the model half changed, or holding the memory that ran out.
+                runner = Runner(out, data_dir, keep_stages)
             continue
         if finished:
             finished(cell, results[-1])

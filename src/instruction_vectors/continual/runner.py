@@ -25,6 +25,7 @@ from instruction_vectors.continual.summary import summary
 from instruction_vectors.environment import code_fingerprint, machine, peak_rss_mb, versions
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import check_same, read_json, write_json
+from instruction_vectors.models.adapters import has_adapters
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.progress import console
@@ -143,7 +144,8 @@ class Runner:
 
     def _open(self, cell: Cell) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         asked = (cell.model, cell.dtype)
-        if self._opened is None or self._opened[0] != asked:
+        # An adapter is there if a cell broke off while it was put on.
+        if self._opened is None or self._opened[0] != asked or has_adapters(self._opened[1]):
             self._opened = (asked, *load(cell.model, dtype=getattr(torch, cell.dtype)))
         return self._opened[1:]
 

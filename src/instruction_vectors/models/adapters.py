@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -25,12 +25,19 @@ def tuner_layer_type() -> "type[BaseTunerLayer]":
 def adaptable(model: nn.Module, names: Iterable[str]) -> list[tuple[str, nn.Module]]:
     """The modules that PEFT would put adapters on, given names or their last parts; PEFT itself minds only if it finds none.
 
+    Names of experts' matrices that transformers has joined since are told PEFT's way, which finds them still.
+
     Raises:
         TrainingError: nothing is called by one of the names.
     """
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    config = LoraConfig(target_modules=list(names))
+    convert_peft_config_for_transformers(config, model, None)
     found: dict[str, nn.Module] = {}
     strangers = []
-    for wanted in names:
+    for wanted in sorted(config.target_modules or ()):
         own = {name: module for name, module in model.named_modules() if f".{name}".endswith(f".{wanted}")}
         if not own:
             strangers.append(repr(wanted))
@@ -63,7 +70,12 @@ _REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 def rewritten_by(model: nn.Module) -> str | None:
     """The start of an adapter for which PEFT changed the weights under it, so that without it they are not the original's."""
     starts = (getattr(config, "init_lora_weights", None) for config in getattr(model, "peft_config", {}).values())
-    return next((each for each in starts if isinstance(each, str) and each.lower().startswith(_REWRITING)), None)
+    return next(filter(rewrites, starts), None)
+
+
+def rewrites(start: Any) -> bool:
+    """Whether a value of `init_lora_weights` is one of those."""
+    return isinstance(start, str) and start.lower().startswith(_REWRITING)
 
 
 SCALE = "scale.json"
@@ -92,6 +104,11 @@ def complete(model: "PeftModel", folder: Path) -> "PeftModel":
         for layer in scaled_layers(model):
             layer.scaling.update({name: value * keep for name, value in layer.scaling.items()})
     return model
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether any layer is adapted."""
+    return any(isinstance(module, tuner_layer_type()) for module in model.modules())
 
 
 def scaled_layers(model: nn.Module) -> "list[BaseTunerLayer]":

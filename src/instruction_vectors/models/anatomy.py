@@ -161,7 +161,7 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
         AnatomyError: there is none, or it is not the whole model: PEFT puts learnt prompts or prefixes before what it reads.
     """
     for module in model.modules():
-        if getattr(getattr(module, "active_peft_config", None), "is_prompt_learning", False):
+        if any(getattr(config, "is_prompt_learning", False) for config in getattr(module, "peft_config", {}).values()):
             raise AnatomyError(
                 f"{type(model).__name__} learns a prompt or prefix, which lies outside the layers and would go unseen; take "
                 "LoRA, or another adapter that changes layers"
@@ -318,7 +318,7 @@ def _probe(causal_lm: PreTrainedModel, first_token: int = 0, last_token: int = 2
         return causal_lm(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False).logits[0]
     except RuntimeError as error:
         types = {str(weight.dtype) for weight in causal_lm.parameters() if weight.is_floating_point()}
-        if len(types) < 2:
+        if len(types) < 2 or "type" not in str(error) or isinstance(error, torch.OutOfMemoryError):
             raise
         raise AnatomyError(
             f"{type(causal_lm).__name__} does not run with weights of {' and '.join(sorted(types))} but under autocast; give all "

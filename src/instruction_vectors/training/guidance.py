@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from peft import PeftType
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import TrainingError
@@ -30,6 +31,8 @@ from instruction_vectors.training.teacher import Teacher
 from instruction_vectors.training.views import frozen
 from instruction_vectors.vectors.vector import InstructionVector
 
+_BALANCE = ("router_aux_loss_coef", "aux_loss_coef")
+"""What models call the weight of their experts' balance in their own loss."""
 Vectors = InstructionVector | Mapping[str, InstructionVector | None]
 
 
@@ -138,7 +141,7 @@ class IVGuidance:
         costs = said.costs(logits, taught, heads, window, answers) if said is not None else {}
         costs |= self._model_costs(model, outputs)
         for name, (weight, value) in costs.items():
-            loss = loss + weight * value
+            loss = loss + weight * value.to(loss.device)
             self.last_parts[name] = value.item()
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -151,9 +154,22 @@ class IVGuidance:
         """Weight and value of what a model adds to its own loss: a mixture of experts' balance, if its config asks for that.
 
         As in the model's own loss it is added for every micro-batch of an accumulation window.
+
+        Raises:
+            TrainingError: it is not known how much it weighs.
         """
         balance = getattr(outputs, "aux_loss", None)
-        return {} if balance is None else {"balance": (text_config(unwrap(model)).router_aux_loss_coef, balance)}
+        if balance is None:
+            return {}
+        causal_lm = unwrap(model)
+        told = (getattr(where, name, None) for where in (causal_lm, text_config(causal_lm)) for name in _BALANCE)
+        weight = next((each for each in told if each is not None), None)
+        if weight is None:
+            raise TrainingError(
+                f"{type(causal_lm).__name__} adds the balance of its experts to its loss, and does not say at what weight: set "
+                "output_router_logits=False in its config"
+            )
+        return {"balance": (weight, balance)}
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
@@ -256,7 +272,8 @@ class IVGuidance:
     def _refuse_names_in_streams(self) -> None:
         args, rows = self.args, getattr(self, "train_dataset", None)  # type: ignore[attr-defined]
         config = getattr(args, "accelerator_config", None)
-        handed_on = rows is not None and not hasattr(rows, "__len__") and getattr(config, "dispatch_batches", None) is not False
+        dispatched = getattr(config, "dispatch_batches", None)  # None: of streams
+        handed_on = isinstance(rows, IterableDataset) if dispatched is None else dispatched
         if len(self.vectors) + len(self.unguided) > 1 and handed_on and args.world_size > 1:
             raise TrainingError(
                 "a stream's batches are read by one process and handed to the others as tensors, which names of vectors are not: "

@@ -46,10 +46,12 @@ def teacher_identity(
 
     `precision` is the mixed precision it computes in, `no` for the weights' own.
     """
-    told = f"{config.teacher} {config.mode} {config.teacher_scale} {precision} {model_fingerprint(teaches)}"
+    # Before it computed in mixed precision itself, a teacher's file named that of the student.
+    computes = precision if precision == "no" else f"itself {precision}"
+    told = f"{config.teacher} {config.mode} {config.teacher_scale} {computes} {model_fingerprint(teaches)}"
     digest = hashlib.sha256(told.encode())
     beside = _adapting(teaches)  # a fingerprint leaves adapters out
-    if config.teacher == "previous":  # what trains need lie in no adapted layer: a learnt prompt
+    if config.teacher == "previous":  # what trains need lie in no adapted layer: biases, norms
         beside |= {name: weight for name, weight in teaches.named_parameters() if weight.requires_grad}
     for name, weight in sorted(beside.items()):
         digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())

@@ -43,7 +43,7 @@ class Memory:
         if any(everyones(unknown)):
             new = {key: row.cpu() for key, row in zip(keys, compute(), strict=True)} if unknown or alike else {}
             if not self._keeps:
-                return [new[key] for key in keys]
+                return [new[key] if key in new else self._rows[key] for key in keys]
             for told in everyones(new):
                 for key, row in told.items():
                     self._rows.setdefault(key, row)

@@ -19,7 +19,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor
 
 from instruction_vectors.errors import TrainingError
-from instruction_vectors.models.anatomy import Anatomy, evaluating
+from instruction_vectors.models.anatomy import Anatomy, evaluating, tolerance
 from instruction_vectors.training.consistency import heads_read
 from instruction_vectors.training.memory import Memory
 from instruction_vectors.training.sharding import sharded
@@ -27,7 +27,8 @@ from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.visible import Part, visible
 from instruction_vectors.vectors.vector import Head
 
-_OF_TEXT = {"input_ids", "attention_mask", "position_ids"}
+_BESIDE_TEXT = ("pixel_values", "image", "video", "audio", "input_features", "input_values")
+"""How models call, or begin to call, what they read that is no text."""
 
 
 class Teacher:
@@ -70,7 +71,7 @@ class Teacher:
         """The steered teacher's final states there, which its head turns into `logits`."""
         rows, columns = targets.places.nonzero()[which].T
         _refuse_more_than_text(batch)
-        keys = [_key("state", *seen) for seen in _seen(batch, targets.starts, rows, columns)]
+        keys = [_key("state", *seen) for seen in self._seen(batch, targets.starts, rows, columns)]
 
         def run() -> Tensor:
             asked = torch.zeros_like(targets.places).index_put_((rows, columns), torch.tensor(True, device=rows.device))
@@ -87,8 +88,9 @@ class Teacher:
         self, batch: Mapping[str, Any], targets: Targets, heads: Mapping[str, Sequence[Head]]
     ) -> dict[str, Float[Tensor, "answer head head_dim"]]:
         """Outputs of each vector's heads where it goes in, in the teacher without any vector."""
+        _refuse_more_than_text(batch)
         keys = {
-            name: [_key(f"heads {tuple(heads[name])}", *seen) for seen in _seen(batch, {}, *where.nonzero().T)]
+            name: [_key(f"heads {tuple(heads[name])}", *seen) for seen in self._seen(batch, {}, *where.nonzero().T)]
             for name, where in targets.starts.items()
         }
 
@@ -148,6 +150,38 @@ class Teacher:
         """First asked in training, when weights lie where they stay."""
         return sharded(self.anatomy.causal_lm)
 
+    def _seen(
+        self, batch: Mapping[str, Any], edits: Mapping[str, Tensor], rows: Tensor, columns: Tensor
+    ) -> list[tuple[str, tuple[int, ...], int, bytes]]:
+        """What the state at each place depends on: which vector went in where, where the first token stands, the tokens."""
+        ids, seen_at = batch["input_ids"].cpu(), visible(batch)
+        positions = batch["position_ids"].cpu() if "position_ids" in batch else torch.arange(ids.shape[1]).expand_as(ids)
+        places = {name: starts.cpu() for name, starts in edits.items()}
+        found = []
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            seen = seen_at(row, column).nonzero().flatten()
+            edited = {name: starts[row][seen].nonzero().flatten().tolist() for name, starts in places.items()}
+            name = next((name for name, where in edited.items() if where), "")
+            begins = int(positions[row, seen[0]]) if len(seen) else 0
+            begins = begins if begins and self._counts_from_the_left else 0
+            found.append((name, tuple(edited.get(name, ())), begins, ids[row, seen].numpy().tobytes()))
+        return found
+
+    @cached_property
+    def _counts_from_the_left(self) -> bool:
+        """Whether a state depends on how much padding its row has on the left: positions are absolute and not told."""
+        if self._parted:
+            return True  # not every process may come to ask
+        ids, device = torch.arange(2, 6), self.anatomy.device
+        states = []
+        with self._frozen():
+            for padding in (0, 3):
+                row = torch.cat([ids.new_zeros(padding), ids])[None].to(device)
+                mask = torch.cat([ids.new_zeros(padding), torch.ones_like(ids)])[None].to(device)
+                states.append(self.anatomy.backbone(input_ids=row, attention_mask=mask, use_cache=False)[0][0, -1])
+        allowed = tolerance(self.anatomy.dtype) * states[0].abs().max()
+        return bool((states[1] - states[0]).abs().max() > allowed)
+
     @contextmanager
     def _frozen(self) -> Iterator[None]:
         """Entered before hooks are set: a model that is sharded has to run once by itself (`sharding.gathered`)."""
@@ -156,29 +190,13 @@ class Teacher:
 
 
 def _refuse_more_than_text(batch: Mapping[str, Any]) -> None:
-    """What a model reads beside tokens (images) goes in before its text layers, which alone are run here."""
-    for name, value in model_inputs(batch).items():
-        if name not in _OF_TEXT and isinstance(value, Tensor) and value.is_floating_point():
-            raise TrainingError(f"a batch has {name!r}, and the teacher reads text alone: train on text, or without a KL term")
+    """What a model reads beside tokens goes in before its text layers, which alone are run here."""
+    if others := [name for name in model_inputs(batch) if name.startswith(_BESIDE_TEXT)]:
+        raise TrainingError(
+            f"a batch has {others[0]!r}, and the teacher reads text alone: train on text, or without KL and consistency"
+        )
 
 
 def _key(kind: str, name: str, edited: tuple[int, ...], begins: int, tokens: bytes) -> bytes:
     told = (kind, name, edited, begins) if begins else (kind, name, edited)
     return hashlib.sha256(repr(told).encode() + tokens).digest()
-
-
-def _seen(
-    batch: Mapping[str, Any], edits: Mapping[str, Tensor], rows: Tensor, columns: Tensor
-) -> list[tuple[str, tuple[int, ...], int, bytes]]:
-    """What the teacher's state at each place depends on: which vector went in where, where the first token stands, the tokens."""
-    ids, seen_at = batch["input_ids"].cpu(), visible(batch)
-    positions = batch["position_ids"].cpu() if "position_ids" in batch else torch.arange(ids.shape[1]).expand_as(ids)
-    places = {name: starts.cpu() for name, starts in edits.items()}
-    found = []
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        seen = seen_at(row, column).nonzero().flatten()
-        edited = {name: starts[row][seen].nonzero().flatten().tolist() for name, starts in places.items()}
-        name = next((name for name, where in edited.items() if where), "")
-        begins = int(positions[row, seen[0]])
-        found.append((name, tuple(edited.get(name, ())), begins, ids[row, seen].numpy().tobytes()))
-    return found

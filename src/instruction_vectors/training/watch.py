@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.evaluation.abilities import Form, Probe, measure
 from instruction_vectors.evaluation.scoring import score_prompts
+from instruction_vectors.models.adapters import rewritten_by
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
 from instruction_vectors.models.hooks import head_at
 from instruction_vectors.models.tokens import encode, pad
@@ -63,10 +64,13 @@ class Watch:
 
     @torch.no_grad()
     def remember(self, model: nn.Module) -> None:
-        """Keep what KL and cosine are taken against: a PEFT model without its adapters, another model as it is."""
+        """Keep what KL and cosine are taken against: a PEFT model without its adapters, another model as it is.
+
+        As it is also one for whose adapters PEFT changed the weights beneath: before training the two together are the original.
+        """
         from peft import PeftModel
 
-        with original(model) if isinstance(model, PeftModel) else nullcontext():
+        with original(model) if isinstance(model, PeftModel) and not rewritten_by(model) else nullcontext():
             self._base, self._thetas = self._next_logits(model), self._thetas_of(model)
 
     @torch.no_grad()

@@ -24,5 +24,6 @@ class OtherTask(Guide):
 
     def vector(self, task: str, vectors: Vectors) -> InstructionVector:
         """The next one's."""
+        self.check(list(vectors))
         names = list(vectors)
         return vectors[names[(names.index(task) + 1) % len(names)]]
