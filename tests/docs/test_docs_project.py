@@ -75,7 +75,7 @@ def test_numbers_in_readme_and_docs_are_those_of_results():
 def test_the_recommended_settings_are_those_that_the_evidence_was_measured_with():
     measured = [
         json.loads(path.read_text())["cell"]
-        for sequence in ("func-A", "func-B", "func-tuning")
+        for sequence in ("func-A", "func-B", "func-C", "func-tuning")
         for path in ROOT.glob(f"results/*/cells/{sequence}/steered_anchors+anchors_iv-lr*/result.json")
     ]
     assert len(measured) >= 9
