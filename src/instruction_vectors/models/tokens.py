@@ -16,8 +16,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ids = list(tokenizer(text, add_special_tokens=not marked)["input_ids"])
     end = tokenizer.eos_token
     # Some tokenizers close whatever they read; a prompt goes on.
-    closed = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
-    if closed and end and not text.rstrip().endswith(end.rstrip()):
+    if end and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and not text.rstrip().endswith(end.rstrip()):
         del ids[-1]
     if not ids:
         raise DataError(f"the prompt {text!r} tokenises to nothing")
