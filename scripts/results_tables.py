@@ -33,14 +33,14 @@ def main() -> None:
     steered = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
     pooled = fallen(sorted((ROOT / "results" / "analysis").glob("*-[A-Z]-s*.json")))
+    ways = glance(func_cells)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     wanted = {
-        ROOT / "README.md": _replaced(
-            (ROOT / "README.md").read_text(encoding="utf-8"), {"demo": write_summary(results), "glance": glance(func_cells)}
-        ),
+        ROOT / "README.md": _replaced(readme, {"demo": write_summary(results), "glance": ways}),
         ROOT / "docs" / "evidence.md": _replaced(
             evidence,
             {
-                "glance": glance(func_cells),
+                "glance": ways,
                 "func": _folded(write_summary(func)),
                 "wider-A-B": wider(func_cells, ROOT / "results" / "func", ROOT / "results" / "wider" / "A-B"),
                 "forms": forms(func_cells),

@@ -46,8 +46,9 @@ def main() -> None:
     cells = named(args.cells)
     sequences = {read_json(folder / "result.json")["cell"]["sequence"] for folder in cells.values()}
     probes = untouched(load_benchmark("func", args.data_dir), sequences, args.rows)
+    data = fingerprints(probes)
     of = {"M0": None} | {name: sha256_of(folder / "result.json") for name, folder in cells.items()}
-    left = [name for name in of if not answered(args.out / f"{name}.json", of[name], args.rows, fingerprints(probes))]
+    left = [name for name in of if not answered(args.out / f"{name}.json", of[name], args.rows, data)]
     base, tokenizer = load()
     with track("Measuring", len(left), "model") as advance:
         for done, name in enumerate(left, start=1):

@@ -8,9 +8,9 @@ from instruction_vectors.continual.headline import PLAIN, WITHOUT_VECTORS, Arm
 from instruction_vectors.continual.methods import method_named
 from instruction_vectors.continual.result import Result, probes, rate, way
 from instruction_vectors.evaluation.statistics import mean_of_means
+from instruction_vectors.reporting.values import DASH
 
 _BETWEEN = " · "
-_DASH = "–"
 
 
 def glance(cells: Sequence[Result]) -> str:
@@ -25,7 +25,7 @@ def glance(cells: Sequence[Result]) -> str:
     named = _BETWEEN.join(sequences)
     heads = [f"{head}: {named}" for head in ("learnt (AP)", "left of it (FP)", "five-shot (IP)", "zero-shot (GP)", "seeds")]
     before = [_each(sequences, first, _asked(0, form)) for form in ("in_context", "zero_shot")]
-    rows = [["training", *heads], [":--"] * 6, ["none", _DASH, _DASH, *before, _DASH]]
+    rows = [["training", *heads], [":--"] * 6, ["none", DASH, DASH, *before, DASH]]
     for arm in sorted(arms, key=_place):
         seeds = _each(sequences, arms[arm], lambda own: str(len(own)))
         rows.append([_called(arm), *(_each(sequences, arms[arm], measure) for measure in _MEASURES), seeds])
@@ -54,7 +54,7 @@ def _percent(share: float) -> str:
 
 
 def _each(sequences: Sequence[str], own: Mapping[str, list[Result]], measure: Callable[[list[Result]], str]) -> str:
-    return _BETWEEN.join(measure(own[sequence]) if sequence in own else _DASH for sequence in sequences)
+    return _BETWEEN.join(measure(own[sequence]) if sequence in own else DASH for sequence in sequences)
 
 
 def _place(arm: Arm) -> tuple[object, ...]:

@@ -169,13 +169,13 @@ def _check(cell: Cell, curriculum: Curriculum, model: nn.Module, method: Method,
 def made_with(ledger: Ledger, model: nn.Module) -> dict[str, Any]:
     """What computed the first of a ledger's steps; whoever goes on must be the same, or the parts would not fit together.
 
-    Of the code it is only kept, not asked: a change of a message must not end a grid.
+    The code is not asked, every step names its own: a change of a message must not end a grid.
 
     Raises:
         DataError: the model's weights, a library's version or the number of threads is another than when it was begun.
     """
     now = {"model_fingerprint": model_fingerprint(model), "versions": versions(), "threads": torch.get_num_threads()}
-    begun: dict[str, Any] = ledger.step("made with", lambda: now | {"code": code_fingerprint()})
+    begun: dict[str, Any] = ledger.step("made with", lambda: now)
     if changed := [name for name in now if begun.get(name) != now[name]]:
         raise DataError(f"{ledger.folder} was begun with another {', '.join(changed)}; go on as then, or choose another folder")
     return begun

@@ -139,7 +139,7 @@ class IVGuidance:
         answers = self._answers_of_window(len(targets.answers), model, window)
         heads = {name: head() for name, head in read.items()}
         costs = said.costs(logits, taught, heads, window, answers) if said is not None else {}
-        costs |= self._model_costs(model, outputs)
+        costs |= self._model_costs(model, outputs, window)
         for name, (weight, value) in costs.items():
             loss = loss + weight * value.to(loss.device)
             self.last_parts[name] = value.item()
@@ -150,7 +150,7 @@ class IVGuidance:
             )
         return loss, outputs
 
-    def _model_costs(self, model: nn.Module, outputs: Any) -> dict[str, tuple[float, Tensor]]:
+    def _model_costs(self, model: nn.Module, outputs: Any, window: Any) -> dict[str, tuple[float, Tensor]]:
         """Weight and value of what a model adds to its own loss: a mixture of experts' balance, if its config asks for that.
 
         As in the model's own loss it is added for every micro-batch of an accumulation window.

@@ -61,7 +61,6 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
     ) -> Any:
         """The guided loss of one micro-batch."""
         inputs["use_cache"] = False  # with a cache, models do not keep the samples of a padding-free batch apart
-        self._window = num_items_in_batch is not None and model.training
         loss, outputs = self._guided_loss(model, inputs, num_items_in_batch)
         self._note(inputs, outputs.logits[0].detach(), model.training)
         if not return_outputs:
@@ -71,11 +70,11 @@ class IVSFTTrainer(IVGuidance, SFTTrainer):
         with torch.no_grad():  # metrics read the logits of every place
             return loss, model(**model_inputs(inputs))
 
-    def _model_costs(self, model: nn.Module, outputs: Any) -> dict[str, tuple[float, Tensor]]:
+    def _model_costs(self, model: nn.Module, outputs: Any, window: Any) -> dict[str, tuple[float, Tensor]]:
         """The balance of a mixture of experts as TRL adds it: its mean over an accumulation window."""
         if not self.aux_loss_enabled:
             return {}
-        steps = self.current_gradient_accumulation_steps if self._window else 1
+        steps = self.current_gradient_accumulation_steps if window is not None and model.training else 1
         return {"balance": (self.router_aux_loss_coef / steps, outputs.aux_loss)}
 
     def _note(self, inputs: Mapping[str, Any], logits: Tensor, training: bool) -> None:

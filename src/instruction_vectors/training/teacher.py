@@ -198,5 +198,5 @@ def _refuse_more_than_text(batch: Mapping[str, Any]) -> None:
 
 
 def _key(kind: str, name: str, edited: tuple[int, ...], begins: int, tokens: bytes) -> bytes:
-    told = (kind, name, edited, begins) if begins else (kind, name, edited)
+    told = (kind, name, edited, begins) if begins else (kind, name, edited)  # as shelves of before have it
     return hashlib.sha256(repr(told).encode() + tokens).digest()

@@ -41,11 +41,8 @@ class Part:
         if not set(inputs) <= _CUT:
             return cls(inputs, torch.arange(places.shape[1], device=places.device))
         if mask is not None and mask.dim() == 4:
-            kept = (
-                torch.stack([_reached(_allowed(one[0]), where) for one, where in zip(mask, places, strict=True)])
-                .any(0)
-                .nonzero()[:, 0]
-            )
+            reached = [_reached(_allowed(one[0]), where) for one, where in zip(mask, places, strict=True)]
+            kept = torch.stack(reached).any(0).nonzero()[:, 0]
         else:
             # Places count from the first column, so only the end can go.
             kept = torch.arange(int(places.any(0).nonzero().max()) + 1)

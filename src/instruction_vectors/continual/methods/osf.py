@@ -36,15 +36,15 @@ class OSF(Method):
         """Also that there is something to keep and something to train in every target matrix.
 
         Raises:
-            TrainingError: not so.
+            TrainingError: not so, or a target module that the model has not.
         """
-        super().check(base)
         for name, module in adaptable(base, self.stage.target_modules):
             if not isinstance(module, nn.Linear):
                 raise TrainingError(f"method 'osf' decomposes linear layers, and {name} is a {type(module).__name__}")
             width = min(module.weight.shape)
-            if not 0 < int(width * self.share) < width:
-                raise TrainingError(f"a share of {self.share:g} keeps {int(width * self.share)} of {name}'s {width} directions")
+            kept = int(width * self.share)
+            if not 0 < kept < width:
+                raise TrainingError(f"a share of {self.share:g} keeps {kept} of {name}'s {width} directions")
 
     def attach(self, base: nn.Module) -> None:
         """The trainable subspace of every target matrix."""
