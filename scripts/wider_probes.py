@@ -10,8 +10,8 @@ so sequences that share few of them have folders of their own:
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import plain_name
-from instruction_vectors.continual.methods import method_named
+from instruction_vectors.continual.trained import as_trained
 from instruction_vectors.environment import code_fingerprint, versions
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Form, Probe, measure
@@ -52,7 +51,7 @@ def main() -> None:
     base, tokenizer = load()
     with track("Measuring", len(left), "model") as advance:
         for done, name in enumerate(left, start=1):
-            with opened(base, cells.get(name)) as model:
+            with as_trained(base, cells[name]) if name in cells else nullcontext(base) as model:
                 found = asked(model, tokenizer, probes)
             write_atomic(args.out / f"{name}.json", json.dumps({"cell": of[name], "rows": args.rows} | found) + "\n")
             advance(done)
@@ -89,22 +88,6 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
 def answered(path: Path, cell: str | None, rows: int, data: dict[str, str]) -> bool:
     """Whether a file holds the answers of that very run of a cell, to as many rows of these tasks."""
     return path.exists() and {"cell": cell, "rows": rows, "data": data}.items() <= read_json(path).items()
-
-
-@contextmanager
-def opened(base: nn.Module, folder: Path | None) -> Iterator[nn.Module]:
-    """The model before training, or as a finished cell measured it last."""
-    if folder is None:
-        yield base
-        return
-    result = read_json(folder / "result.json")
-    cell = Cell.of(result["cell"])
-    method = method_named(cell.method)(cell.stage, cell.own_settings)
-    method.restore(base, folder / "adapters" / cell.method / str(len(result["tasks"])))
-    with method.evaluating() as model:
-        model.eval()
-        yield model
-    method.detach()
 
 
 def asked(model: nn.Module, tokenizer: PreTrainedTokenizerBase, probes: list[Probe]) -> dict[str, Any]:

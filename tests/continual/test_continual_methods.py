@@ -14,6 +14,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from tiny_training import distinct_rows, row
+from transformers import AutoModelForCausalLM
 
 from instruction_vectors.continual.cell import Cell, grid
 from instruction_vectors.continual.course import Course
@@ -27,7 +28,7 @@ from instruction_vectors.continual.methods.inscl import shares, wasserstein
 from instruction_vectors.continual.runner import Runner
 from instruction_vectors.continual.stage import StageConfig, StageTrainer, train_stage
 from instruction_vectors.errors import IVError, ModelError, TrainingError
-from instruction_vectors.models.adapters import complete
+from instruction_vectors.models.adapters import complete, has_adapters
 from instruction_vectors.models.loading import model_fingerprint
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -88,6 +89,18 @@ def test_a_method_learns_goes_on_from_its_folder_and_leaves_the_base_as_it_was(n
     second.restore(model, tmp_path / "state")
     train(second, 2, SECOND, tmp_path)
     assert torch.equal(logits(second.model), logits(whole.model))
+
+
+@pytest.mark.parametrize("name", [*sorted(methods()), *TOGETHER])
+def test_a_trained_model_in_weights_of_its_own_answers_as_it_was_measured(name: str, tmp_path: Path) -> None:
+    method = trained(name, tmp_path)
+    with method.evaluating() as model:
+        measured = logits(model.eval())
+    whole = method.merged()
+    assert not has_adapters(whole)
+    assert {name for name, _ in whole.named_parameters()} == {name for name, _ in base().named_parameters()}
+    whole.save_pretrained(tmp_path / "whole")
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "whole")), measured, rtol=1e-4, atol=1e-5)
 
 
 def test_ewc_costs_nothing_at_the_optimum_and_curves_by_the_fisher_information(tmp_path: Path) -> None:

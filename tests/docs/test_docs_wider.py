@@ -7,11 +7,9 @@ import pytest
 import tiny
 import torch
 from evidence.wider import wider
-from wider_probes import answered, asked, named, opened, untouched
+from wider_probes import answered, asked, named, untouched
 
-from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.gather import finished
-from instruction_vectors.continual.methods import method_named
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.abilities import Probe
 from instruction_vectors.files import sha256_of
@@ -32,31 +30,6 @@ def test_only_tasks_are_asked_about_that_these_sequences_do_not_train_on_and_no_
     assert [probe.task.name for probe in probes] == ["ag_news", "prev_item", "synonym"]
     assert {len(probe.queries) for probe in probes} == {5}
     assert [probe.task.name for probe in untouched(func, {"A", "B"}, 5)] == ["ag_news", "prev_item"]
-
-
-@pytest.mark.parametrize("name", ["sequential", "averaging", "osf"])
-def test_a_kept_model_is_opened_as_its_cell_measured_it(tmp_path, name):
-    base, cell = tiny.model("llama", dtype=torch.float32), Cell("shipped", "antonym", method=name)
-    ids = torch.tensor([[3, 4, 5]])
-    before = base(ids).logits.detach()
-    method = method_named(name)(cell.stage)
-    method.attach(base)
-    method.begin(1, [])
-    with torch.no_grad():
-        for weight in method.trainable().values():
-            weight.add_(0.3)
-    method.save(tmp_path / "adapters" / name / "1")
-    with method.evaluating() as model, torch.no_grad():
-        after = model(ids).logits
-    method.detach()
-    (tmp_path / "result.json").write_text(json.dumps({"cell": cell.resolved(), "tasks": ["antonym"]}))
-    with opened(base, tmp_path) as model, torch.no_grad():
-        assert not model.training
-        assert torch.allclose(model(ids).logits, after, atol=1e-5)
-    assert not torch.allclose(after, before, atol=1e-2)
-    assert torch.allclose(base(ids).logits, before, atol=1e-5)
-    with opened(base, None) as model:
-        assert model is base
 
 
 def test_what_is_kept_of_a_probe_is_right_or_wrong_row_by_row():

@@ -117,6 +117,12 @@ class Method:
         """The model as it is to be measured."""
         yield self.model
 
+    def merged(self) -> nn.Module:
+        """The model as it is to be measured, in weights of its own: the base, changed for good; the method is done with."""
+        with self.evaluating() as model:
+            whole: nn.Module = model.merge_and_unload(safe_merge=True, adapter_names=model.active_adapters)
+        return whole.eval()
+
     def save(self, folder: Path) -> None:
         """Write the state after a task."""
         self.model.save_pretrained(str(folder))

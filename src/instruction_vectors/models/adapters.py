@@ -93,7 +93,9 @@ def complete(model: "PeftModel", folder: Path) -> "PeftModel":
         ModelError: a folder of method `osf` after its second task or later.
     """
     if (folder / LEARNT).exists():
-        raise ModelError(f"{folder} holds the last task's part alone of what method 'osf' learnt; its method restores it whole")
+        raise ModelError(
+            f"{folder} holds the last task's part alone of what method 'osf' learnt; `iv export CELL --to model` writes the whole"
+        )
     later = sorted(path.name for pattern in _BESIDE for path in folder.glob(pattern) if (path / "adapter_config.json").exists())
     for name in later:
         model.load_adapter(str(folder / name), name)

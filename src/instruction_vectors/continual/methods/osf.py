@@ -76,6 +76,13 @@ class OSF(Method):
                 for name, weight in self.trainable().items():
                     weight.copy_(trained[name])
 
+    def merged(self) -> nn.Module:
+        """Also what the matrices had learnt before the last task."""
+        for _, layer in self._layers():
+            if parametrize.is_parametrized(matrix := layer.get_base_layer()):
+                parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=True)
+        return super().merged()
+
     def detach(self) -> None:
         """Take everything off the base model again."""
         for _, layer in self._layers():

@@ -1,0 +1,97 @@
+"""The model that a finished cell ended with: under its method's parameters, or as whole weights of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from instruction_vectors.continual.cell import Cell
+from instruction_vectors.continual.method import Method
+from instruction_vectors.continual.methods import method_named
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_json
+from instruction_vectors.models.loading import load, model_fingerprint
+
+
+@contextmanager
+def as_trained(base: nn.Module, folder: Path) -> Iterator[nn.Module]:
+    """The original model as the cell in `folder` measured it last, for the length of a `with` block.
+
+    Raises:
+        DataError: no finished cell, one that has left its adapters elsewhere, or another original model.
+    """
+    method = _restored(base, folder)
+    try:
+        with method.evaluating() as model:
+            model.eval()
+            yield model
+    finally:
+        method.detach()
+
+
+def trained_model(folder: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model that a cell ended with, in weights of its own: nothing of PEFT or of the method is left in it.
+
+    Args:
+        folder: a finished cell's, with `result.json` and `adapters/`.
+
+    Returns:
+        `(model, tokenizer)` as `load` gives them; `model.save_pretrained(...)` writes what transformers opens anywhere. Its
+        answers are those that were measured up to the rounding of adding a matrix's change to it.
+
+    Raises:
+        DataError: no finished cell, or one that has left its adapters elsewhere.
+        ModelError: its original model cannot be opened.
+    """
+    cell, *_ = _restorable(Path(folder))
+    base, tokenizer = load(cell.model, dtype=getattr(torch, cell.dtype))
+    return _restored(base, Path(folder)).merged(), tokenizer
+
+
+def export_model(folder: str | Path, out: str | Path) -> None:
+    """Write `trained_model` and its tokenizer into the folder `out`, whole or not at all.
+
+    Raises:
+        DataError: as there, or there is something at `out` already.
+        OSError: nothing can be written there.
+    """
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} is there already; choose another folder for the model")
+    _restorable(Path(folder))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+        model, tokenizer = trained_model(folder)
+        model.save_pretrained(whole := Path(beside) / "model")
+        tokenizer.save_pretrained(whole)
+        whole.replace(out)
+
+
+def _restored(base: nn.Module, folder: Path) -> Method:
+    """A cell's method over the original model, as it was at the end."""
+    cell, fingerprint, kept = _restorable(folder)
+    if model_fingerprint(base) != fingerprint:
+        raise DataError(f"{folder} was trained from another model than {cell.model!r} is here: the weights differ")
+    method = method_named(cell.method)(cell.stage, cell.own_settings)
+    method.restore(base, kept)
+    return method
+
+
+def _restorable(folder: Path) -> tuple[Cell, str, Path]:
+    """A finished cell, the fingerprint of its original model, and the folder of what training left."""
+    path = folder / "result.json"
+    if not path.exists():
+        raise DataError(f"{folder} is no finished cell of `iv bench`: it has no result.json")
+    result = read_json(path)
+    if not isinstance(result, dict) or not {"cell", "tasks", "model_fingerprint"} <= result.keys():
+        raise DataError(f"{path}: not a cell's result.json")
+    cell = Cell.of(result["cell"])
+    kept = folder / "adapters" / cell.method / str(len(result["tasks"]))
+    if not kept.is_dir():
+        raise DataError(f"{folder} has no {kept.relative_to(folder)}, what its training left; run the cell again")
+    return cell, result["model_fingerprint"], kept
