@@ -43,8 +43,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=25, help="rows a task")
     args = parser.parse_args()
     cells = named(args.cells)
+    func = load_benchmark("func", args.data_dir)
     sequences = {read_json(folder / "result.json")["cell"]["sequence"] for folder in cells.values()}
-    probes = untouched(load_benchmark("func", args.data_dir), sequences, args.rows)
+    probes = untouched(func, [name for order in {*sequences, "tuning"} for name in func.sequences[order]], args.rows)
     data = fingerprints(probes)
     of = {"M0": None} | {name: sha256_of(folder / "result.json") for name, folder in cells.items()}
     left = [name for name in of if not answered(args.out / f"{name}.json", of[name], args.rows, data)]
@@ -57,10 +58,9 @@ def main() -> None:
             advance(done)
 
 
-def untouched(func: Benchmark, sequences: Iterable[str], rows: int) -> list[Probe]:
-    """FUNC's tasks that neither these sequences nor `tuning` train on and no anchor asks about, nor for another number of choices."""
+def untouched(func: Benchmark, trained: Iterable[str], rows: int) -> list[Probe]:
+    """FUNC's tasks that are not among those trained on and that no anchor asks about, nor for another number of choices."""
     # Nothing of these is trained on, so the larger side serves.
-    trained = (name for order in {*sequences, "tuning"} for name in func.sequences[order])
     taken = {plain_name(name) for name in (*task_names(), *trained)}
     return [Probe.of(sides.train, rows) for name, sides in sorted(func.tasks.items()) if plain_name(name) not in taken]
 

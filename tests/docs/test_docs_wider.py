@@ -21,15 +21,15 @@ def task(name):
     return Task(name, ("Do.",), tuple(Example(f"{name} {number}", "yes") for number in range(40)))
 
 
-def test_only_tasks_are_asked_about_that_these_sequences_do_not_train_on_and_no_anchor_shows():
+def test_only_tasks_are_asked_about_that_are_not_trained_on_and_no_anchor_shows():
     # capitalize is shipped, colour_5 is trained on with another number of choices.
     names = ("ag_news", "capitalize", "colour_3", "colour_5", "prev_item", "synonym", "word_length")
     sides = {name: SimpleNamespace(train=task(name), test=None) for name in names}
-    func = SimpleNamespace(tasks=sides, sequences={"A": ("colour_5",), "B": ("synonym",), "tuning": ("word_length",)})
-    probes = untouched(func, {"A"}, 5)
+    func = SimpleNamespace(tasks=sides)
+    probes = untouched(func, ["colour_5", "word_length"], 5)
     assert [probe.task.name for probe in probes] == ["ag_news", "prev_item", "synonym"]
     assert {len(probe.queries) for probe in probes} == {5}
-    assert [probe.task.name for probe in untouched(func, {"A", "B"}, 5)] == ["ag_news", "prev_item"]
+    assert [probe.task.name for probe in untouched(func, ["colour_5", "word_length", "synonym"], 5)] == ["ag_news", "prev_item"]
 
 
 def test_what_is_kept_of_a_probe_is_right_or_wrong_row_by_row():
