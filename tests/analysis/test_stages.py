@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pandas
 import pytest
@@ -9,11 +10,13 @@ import tiny
 import tiny_training
 from tiny_diagnosis import PLAN, TASKS, task
 
+from instruction_vectors.analysis import examination
 from instruction_vectors.analysis.diagnosis import diagnose
 from instruction_vectors.analysis.frames import write_frames
 from instruction_vectors.analysis.pair import open_pair
 from instruction_vectors.analysis.stages import START, stages_in
 from instruction_vectors.analysis.summary import markdown
+from instruction_vectors.errors import ModelError
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,21 @@ def test_whole_weights_can_be_stages(tmp_path):
     cosines = {(s.stage, s.task): s.cosine for s in found.stages}
     assert cosines["1", "one"] == pytest.approx(1, abs=1e-5)
     assert abs(cosines["2", "one"]) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"base_model_name_or_path": "elsewhere/other"}, "trained over 'elsewhere/other'"), (None, "cannot be opened as a model")],
+)
+def test_a_stage_that_does_not_belong_is_refused_before_anything_is_measured(folder, tmp_path, monkeypatch, settings, message):
+    stages = shutil.copytree(folder, tmp_path / "stages")
+    first = stages / "checkpoint-9" / "adapter_config.json"
+    first.write_text("{" if settings is None else json.dumps(json.loads(first.read_text()) | settings))
+    monkeypatch.setattr(examination, "forms_of", lambda *_: pytest.fail("something was measured"))
+    base = tiny.model("llama")
+    base.config._name_or_path = "mine"
+    with pytest.raises(ModelError, match=message):
+        diagnose(base, stages, TASKS[:2], tokenizer=tiny.tokenizer(), plan=PLAN)
 
 
 def test_stages_are_written_as_table_and_words(found, tmp_path):

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.analysis.examination import Examination
 from instruction_vectors.analysis.outside import LmEval
-from instruction_vectors.analysis.pair import open_pair
+from instruction_vectors.analysis.pair import check_files, open_pair
 from instruction_vectors.analysis.plan import LAST, Plan, Subject, name_among, subjects_of
 from instruction_vectors.analysis.result import Diagnosis
 from instruction_vectors.analysis.stages import START, Curves, StageScore, stages_in
@@ -57,6 +57,8 @@ def diagnose(
     names = [name for task in learnt if (name := name_among(task, subjects))]  # all of them are
     stages = stages_in(tuned, names)
     pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer)
+    for folder in stages.values():  # those before the last are opened after hours
+        check_files(pair.tuned_model, pair.tokenizer, folder)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:
         examination = Examination(pair, subjects, extra, plan, _counter(advance), lm_eval)
         found = examination.result()

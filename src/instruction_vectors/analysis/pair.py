@@ -78,7 +78,6 @@ def open_pair(
     Raises:
         ModelError: one cannot be opened, or the two do not belong together; the message says why.
     """
-    adapter = isinstance(tuned, str | Path) and (Path(tuned) / "adapter_config.json").exists()
     if base is None and not isinstance(tuned, PeftModel):
         raise ModelError("no base model: only an adapter over a model in memory brings its own base; pass `base`")
     if isinstance(base, str | Path):
@@ -86,11 +85,10 @@ def open_pair(
         tokenizer = tokenizer or own
     if tokenizer is None:
         raise ModelError("a model in memory comes without its tokenizer; pass `tokenizer`")
-    if adapter:
-        check_adapter_files(base, tokenizer, Path(tuned))
-        return Pair(tokenizer, _adapted(base, Path(tuned)))
     if isinstance(tuned, str | Path):
-        _check_files(base, tokenizer, str(tuned))
+        check_files(base, tokenizer, tuned)
+        if _is_adapter(tuned):
+            return Pair(tokenizer, _adapted(base, Path(tuned)))
         tuned = _whole(str(tuned), dtype).to(unwrap(base).device)
     if isinstance(tuned, PeftModel) and (base is None or unwrap(base) is unwrap(tuned)):
         check_start(rewritten_by(tuned))
@@ -99,18 +97,28 @@ def open_pair(
     return Pair(tokenizer, tuned, base)
 
 
-def _check_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, tuned: str) -> None:
-    """What the tuned folder's small files tell, before its weights are read."""
+def check_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, tuned: str | Path) -> None:
+    """What the small files of a fine-tuned child tell, before its weights are read.
+
+    Raises:
+        ModelError: it cannot be opened, or does not belong to the base.
+    """
+    if _is_adapter(tuned):
+        return check_adapter_files(base, tokenizer, Path(tuned))
     try:
         config = AutoConfig.from_pretrained(tuned)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{tuned!r} cannot be opened as a model or adapter: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{str(tuned)!r} cannot be opened as a model or adapter: {str(error).splitlines()[0]}") from error
     check_configs(unwrap(base).config.get_text_config(), config.get_text_config())
     try:
         other = AutoTokenizer.from_pretrained(tuned)
     except (OSError, ValueError):
         return  # saved without one, as Trainer does: the base's is used
     check_tokenizers(tokenizer, other)
+
+
+def _is_adapter(tuned: str | Path) -> bool:
+    return (Path(tuned) / "adapter_config.json").exists()
 
 
 def _whole(folder: str, dtype: torch.dtype) -> Any:
