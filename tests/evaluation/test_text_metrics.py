@@ -37,6 +37,19 @@ def test_rouge_l():
     assert rouge_l("running", ["runs"], stem=True) == 1
 
 
+def test_references_that_rouge_l_cannot_read_are_told_of_once(caplog):
+    rows = [["Привет"], ["你好", "hi"], ["!"]]
+    for _ in range(2):
+        assert score_texts("rouge_l", ["Привет", "hi", "!"], rows) == [0, 1, 0]
+    assert caplog.messages == [
+        "2 of 3 rows have references without any letter from A to Z or digit, which is all that ROUGE-L reads: they score 0"
+    ]
+    caplog.clear()
+    score_texts("exact_match", ["Привет"], [["Привет"]])
+    score_texts("rouge_l_stemmed", ["hi"], [["HI"]])
+    assert not caplog.messages
+
+
 def test_edit_similarity_counts_insertions_and_deletions():
     # "kitten" to "sitting": common subsequence "ittn" of 4 in 6 + 7 letters: 2 * 4 / 13.
     assert edit_similarity("kitten", ["sitting"]) == pytest.approx(8 / 13)

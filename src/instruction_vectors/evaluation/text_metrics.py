@@ -3,6 +3,7 @@
 Where a row has several references, the best one counts (SARI takes all of them together).
 """
 
+import logging
 import re
 import string
 from collections import Counter
@@ -12,6 +13,8 @@ from typing import Any
 
 from instruction_vectors.errors import DataError, IVError, install_extra
 from instruction_vectors.evaluation.sari import sari
+
+logger = logging.getLogger(__name__)
 
 Metric = Callable[[str, Sequence[str]], float]
 """Score of a prediction against references."""
@@ -87,6 +90,8 @@ def score_texts(
     for number, row in enumerate(references, start=1):
         if not row or isinstance(row, str):
             raise DataError(f"row {number}: expected a list of one or more references")
+    if metric.startswith("rouge_l") and (unread := sum(not any(map(_ROUGE_READS, row)) for row in references)):
+        _tell_unread(unread, len(references))
     if metric != "sari":
         return [METRICS[metric](p, r) for p, r in zip(predictions, references, strict=True)]
     if sources is None or len(sources) != len(predictions):
@@ -110,6 +115,19 @@ def _best(score: Callable[[str], float], references: Sequence[str]) -> float:
     if not references:
         raise DataError("a row has no reference to score against")
     return max(score(reference) for reference in references)
+
+
+_ROUGE_READS = re.compile("[a-zA-Z0-9]").search
+
+
+@cache
+def _tell_unread(unread: int, rows: int) -> None:
+    """Once, though a task is scored at every stage."""
+    logger.warning(
+        "%d of %d rows have references without any letter from A to Z or digit, which is all that ROUGE-L reads: they score 0",
+        unread,
+        rows,
+    )
 
 
 @cache

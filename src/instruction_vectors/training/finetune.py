@@ -242,7 +242,7 @@ class _Tell(TrainerCallback):
             self.progress(state.global_step, state.max_steps)
         every = max(1, state.max_steps // _LOGS)
         if self.say and state.global_step % every == 0:
-            parts = ", ".join(f"{name} {value:.3f}" for name, value in self.trainer.last_parts.items())
+            parts = ", ".join(f"{name} {value:z.3f}" for name, value in self.trainer.last_parts.items())
             self.say(f"step {state.global_step} of {state.max_steps}: {parts}")
 
 
