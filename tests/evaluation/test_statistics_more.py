@@ -71,6 +71,9 @@ def test_columns_of_a_row_stay_together():
 def test_drawn_tuples_are_averaged_by_how_often_each_was_drawn():
     rows, drawn = GENERATOR.normal(size=(30, 3)), GENERATOR.integers(30, size=(40, 30))
     np.testing.assert_allclose(_means_of(rows, drawn), rows[drawn].mean(axis=1), rtol=1e-12)
+    hits = np.rint(rows)
+    assert len(np.unique(hits)) > 1
+    assert np.array_equal(_means_of(hits, drawn), hits[drawn].sum(axis=1) / drawn.shape[1])
 
 
 @pytest.mark.parametrize("bad", [[], [[]], [[1.0], []], [1.0, [2.0]], [[[[1.0]]]]])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ Nested = Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequenc
 """Values of rows; of tasks and their rows; or of seeds, their tasks and their rows."""
 
 
+@cache
 def proportion_interval(hits: int, count: int, confidence: float = 0.95) -> Interval:
     """Wilson interval of a proportion (one task, independent rows)."""
     interval = binomtest(hits, count).proportion_ci(confidence, method="wilson")
@@ -146,13 +148,16 @@ def _resampled(groups: Sequence[Any], depth: int, count: int, generator: np.rand
 def _means_of(rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """Mean of the drawn rows, `[draw, ...]`: of tuples by how often each was drawn, which copies none of them.
 
-    Added up row by row, so that the last digit is the same on every processor (that of a matrix product need not be).
+    The last digit is the same on every processor: sums of whole numbers, such as hits, are exact in any order, and others are
+    added up row by row (a matrix product need not be).
     """
     if rows.ndim == 1:
         return np.asarray(rows[drawn].mean(axis=1))
     draws, count = drawn.shape
     places = drawn + count * np.arange(draws)[:, None]
     times = np.bincount(places.ravel(), minlength=draws * count).reshape(draws, count)
+    if (rows == np.rint(rows)).all():
+        return np.asarray(times.astype(float) @ rows / count)
     total = np.zeros((draws, rows.shape[1]))
     for often, row in zip(times.T, rows, strict=True):
         total += often[:, None] * row
@@ -167,6 +172,8 @@ def _depth(groups: Any) -> int:
         return 0
     if not groups:
         raise DataError("nothing to average: a group of values is empty")
+    if not any(isinstance(group, Sequence | np.ndarray) for group in groups):
+        return 1
     depths = {_depth(group) for group in groups}
     if len(depths) > 1:
         raise DataError("values stand at unequal depths; expected rows, tasks of rows, or seeds of tasks of rows")
