@@ -13,6 +13,7 @@ No accelerator was at hand when this was written: it has run on CPUs only (`--de
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -107,6 +108,15 @@ def compared(name: str, device: str) -> dict[str, Any]:
     }
 
 
+def shown_alone(device: str | None) -> str | None:
+    """The device as it is called when no other GPU is seen: a Trainer takes all that it sees. Before CUDA is first asked."""
+    kind, _, number = (device or "cuda").partition(":")
+    if kind != "cuda" or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return device
+    os.environ["CUDA_VISIBLE_DEVICES"] = number or "0"
+    return device and "cuda:0"
+
+
 def main() -> int:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +125,9 @@ def main() -> int:
     parser.add_argument("--device", help="as torch names it (default: the first accelerator)")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     options = parser.parse_args()
-    device = options.device or (f"{torch.accelerator.current_accelerator()}:0" if torch.accelerator.is_available() else None)
+    device = shown_alone(options.device) or (
+        f"{torch.accelerator.current_accelerator()}:0" if torch.accelerator.is_available() else None
+    )
     if device is None:
         print("no accelerator here: nothing to check (--device cpu compares the CPU with itself)", file=sys.stderr)
         return 2

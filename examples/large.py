@@ -1,10 +1,10 @@
 """A model of 7 or 8 billion weights on several GPUs: weights sharded by FSDP2 or ZeRO-3, or optimizer states alone by ZeRO-2.
 
-iv extract present-past --model meta-llama/Llama-3.1-8B-Instruct --out vectors/llama-3.1
+iv extract present-past --model meta-llama/Llama-3.1-8B-Instruct --dtype bfloat16 --out vectors/llama-3.1
 accelerate launch --config_file examples/fsdp2.yaml examples/large.py meta-llama/Llama-3.1-8B-Instruct vectors/llama-3.1 [STEPS]
 
-The vector is made beforehand, on one GPU: here every process holds all weights only until they are sharded, in main memory
-(4 bytes a weight a process), and never runs the model alone.
+The vector is made beforehand, on one GPU, and the rows of its task are trained on. Every process holds all weights in main memory
+until they are sharded (4 bytes a weight), and runs the model alone on a few short prompts: can it read packed ones?
 """
 
 import sys
@@ -23,18 +23,18 @@ if len(sys.argv) < 3:
 name, folder, steps = [*sys.argv[1:], "-1"][:3]
 
 model, tokenizer = load(name, device="cpu")  # before the TrainingArguments, which may shard what is loaded after them
-rows, _ = encode_rows(tokenizer, read_rows(Path(__file__).parent / "rows.jsonl"), max_length=512)
+vector = InstructionVector.from_pretrained(folder)
+rows = read_rows(Path(__file__).parent / "rows.jsonl")
+rows = [(place, row) for place, row in rows if row["instruction"] == vector.metadata["instruction"]]
 adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-cpu = not torch.accelerator.is_available()
+use = {"max_steps": int(steps), "save_strategy": "no", "logging_steps": 2, "use_cpu": not torch.accelerator.is_available()}
 trainer = IVTrainer(
     model=adapted,
-    args=TrainingArguments(
-        "runs/large", max_steps=int(steps), learning_rate=1e-4, save_strategy="no", report_to=[], logging_steps=2, use_cpu=cpu
-    ),
-    train_dataset=rows,
+    args=TrainingArguments("runs/large", learning_rate=1e-4, **use),
+    train_dataset=encode_rows(tokenizer, rows, max_length=512)[0],
     data_collator=TreeCollator(adapted),
     processing_class=tokenizer,
-    vector=InstructionVector.from_pretrained(folder),
+    vector=vector,
 )
 trainer.train()
 trainer.save_model("runs/large/adapter")

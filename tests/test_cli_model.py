@@ -66,7 +66,7 @@ def test_effects_of_a_shortlist_and_of_its_heads_together(iv, tmp_path):
     ids=str,
 )
 def test_effects_and_their_check_are_of_what_was_asked_for(iv, real, tmp_path, monkeypatch, flags, asked):
-    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name: real)
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name, **_: real)
     monkeypatch.setattr(kept_effects, "DRAWS", 1)
     out, sizes = tmp_path / "effects.json", {"prompts": 1, "mean_prompts": 8, "shots": 3}
     sized = ["effects", "present-past", "--prompts", "1", "--mean-prompts", "8", "--shots", "3", "--screen", "4", "--top", "2"]

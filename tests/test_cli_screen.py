@@ -18,6 +18,7 @@ from instruction_vectors import causal_effects, progress
 from instruction_vectors.analysis import kept_effects
 from instruction_vectors.cli import main
 from instruction_vectors.cli.screen import waiting
+from instruction_vectors.errors import ModelError
 from instruction_vectors.vectors import extraction
 
 WATCHED = """
@@ -154,7 +155,7 @@ def test_more_heads_than_there_are_fail_before_the_sweep(iv, tok, monkeypatch):
     def swept(*args, **kwargs):
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name: (tiny.shared("llama"), tok))
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name, **_: (tiny.shared("llama"), tok))
     monkeypatch.setattr(extraction, "mean_head_outputs", swept)
     result = iv("effects", "present-past", "--top", "1000")
     assert result.exit_code == 1
@@ -180,7 +181,7 @@ def test_after_ctrl_c_the_same_command_goes_on_where_it_says_so(iv, tok, monkeyp
         return causal_effects(model, tokenizer, prompts, *args, **how)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name: (causal_lm, tok))
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", lambda name, **_: (causal_lm, tok))
     for module in (kept_effects, extraction):
         monkeypatch.setattr(module, "causal_effects", measured)
     verb, *flags = arguments
@@ -201,3 +202,27 @@ def test_a_file_with_too_few_rows_says_what_they_are_for(iv, tmp_path):
     result = iv("eval", path, "--rows", "4")
     assert result.exit_code == 1
     assert "has 6 rows, and 34 are needed: 4 to measure, and 30 others that solved examples" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract", "present-past", "--out", "vector"],
+        ["effects", "present-past"],
+        ["generate", "x"],
+        ["eval", "present-past", "--rows", "2"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_weights_are_opened_in_the_type_that_is_asked_for(iv, monkeypatch, tmp_path, arguments):
+    asked = []
+
+    def opened(name, *, dtype, **_):
+        asked.append(dtype)
+        raise ModelError("enough")
+
+    monkeypatch.setattr(instruction_vectors.models.loading, "load", opened)
+    monkeypatch.chdir(tmp_path)
+    iv(*arguments)
+    iv(*arguments, "--dtype", "bfloat16")
+    assert asked == [torch.float32, torch.bfloat16]

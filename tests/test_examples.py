@@ -14,6 +14,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from instruction_vectors import InstructionVector
 from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.tasks import load_task
+from instruction_vectors.training.forgetting import TASKS
 from instruction_vectors.training.recipe import Recipe
 from instruction_vectors.training.rows import read_rows
 
@@ -58,7 +60,8 @@ def test_the_distributed_example_runs_on_two_processes_and_refuses_one(tmp_path)
 def test_the_large_example_runs_on_two_processes_with_models_of_the_same_shape(tmp_path, family):
     causal_lm = tiny.model(family)
     means = torch.randn(tiny.LAYERS, tiny.HEADS, anatomy_of(causal_lm).head_dim)
-    InstructionVector.from_means(causal_lm, means, ((0, 1), (2, 2))).save_pretrained(tmp_path / "vector")
+    told = {"instruction": load_task("present-past").instruction}
+    InstructionVector.from_means(causal_lm, means, ((0, 1), (2, 2)), metadata=told).save_pretrained(tmp_path / "vector")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(EXAMPLES / "large.py")]
     done = run(tmp_path, *command, family=family, vector=[str(tmp_path / "vector")])
     assert done.returncode == 0, done.stderr
@@ -81,4 +84,9 @@ def test_scripts_are_short_and_settings_and_rows_are_good():
         assert len(path.read_text().splitlines()) <= 40, path.name
         assert f"| `{path.name}` |" in (EXAMPLES / "README.md").read_text()
     recipe = Recipe.of(yaml.safe_load((EXAMPLES / "train.yaml").read_text()))
-    assert len(read_rows(ROOT / recipe.data)) == 48
+    rows = [row for _, row in read_rows(ROOT / recipe.data)]
+    assert len(rows) == 48
+    # What is watched for forgetting is not trained on.
+    assert {row["instruction"] for row in rows} == {load_task(name).instruction for name in ("present-past", "antonym")}
+    assert "present-past" not in TASKS
+    assert "antonym" not in TASKS

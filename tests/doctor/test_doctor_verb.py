@@ -5,6 +5,7 @@ import json
 
 import pytest
 import tiny
+import torch
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -57,14 +58,26 @@ def test_a_warning_is_healthy_a_problem_is_not():
     }
 
 
-@pytest.mark.parametrize("error", [ImportError("No module named 'torch'"), DataError("bad"), OSError("bad disk")])
-def test_a_check_that_breaks_down_is_a_finding(error):
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (ImportError("No module named 'torch'"), "repair the packages"),
+        (DataError("bad"), "docs/errors"),
+        (PermissionError(13, "Permission denied", "/data"), "readable"),
+        (OSError("libcudart.so.13: cannot open shared object file"), "repair the packages"),
+        (RuntimeError("operator torchvision::nms does not exist"), "repair the packages"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nMore"), "free the device"),
+    ],
+)
+def test_a_check_that_breaks_down_is_a_finding(error, fix):
     def broken():
         raise error
 
     (finding,) = guarded("devices", broken)
     assert (finding.name, finding.status) == ("devices", "problem")
-    assert str(error) in finding.found
+    assert str(error).partition("\n")[0] in finding.found
+    assert "\n" not in finding.found
+    assert fix in finding.fix
 
 
 def test_the_verb_exits_by_what_it_finds(monkeypatch):
@@ -84,14 +97,14 @@ def test_the_verb_exits_by_what_it_finds(monkeypatch):
     [("llama", "3 layers × 4 heads of width 8, checked"), ("gemma2", "no summed mode"), ("bloom", "no packed prompts")],
 )
 def test_the_anatomy_of_a_model_is_told(monkeypatch, family, said):
-    monkeypatch.setattr(instruction_vectors.doctor.anatomy, "load", lambda name: (tiny.shared(family), None))
+    monkeypatch.setattr(instruction_vectors.doctor.anatomy, "load", lambda name, dtype: (tiny.shared(family), None))
     finding = examine("a-model")[-1]
     assert (finding.name, finding.status) == ("anatomy of a-model", "ok")
     assert said in finding.found
 
 
 def test_a_model_that_cannot_be_opened_is_a_problem(monkeypatch):
-    def missing(name):
+    def missing(name, dtype):
         raise ModelError(f"{name!r} is not there")
 
     monkeypatch.setattr(instruction_vectors.doctor.anatomy, "load", missing)

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from instruction_vectors.cli import main
 from instruction_vectors.errors import DataError, IVError, TrainingError
 from instruction_vectors.models.loading import load, model_fingerprint
-from instruction_vectors.tasks import task_names
+from instruction_vectors.tasks import load_task, task_names
 from instruction_vectors.training import automatic, finetune
 from instruction_vectors.training.anchors import input_of
 from instruction_vectors.training.config import IVGuidanceConfig
@@ -341,3 +341,17 @@ def test_bad_use_of_the_verb_is_told_before_a_model_is_opened(iv, world, tmp_pat
     assert not (tmp_path / "run").exists()
     result = iv("train", "--data", world[1], "--vector", tmp_path, "--out", tmp_path / "run")
     assert "is not an instruction vector" in result.stderr
+
+
+def test_what_is_learnt_is_not_watched_for_forgetting():
+    told = []
+    plural = load_task("singular-plural")
+    rows = [
+        {"prompt": f"{plural.instruction}\nInput: cat\nOutput:", "completion": " cats"},
+        {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]},
+    ]
+    assert [probe.task.name for probe in finetune._untouched(rows, told.append)] == ["country-capital", "animal-or-object"]
+    assert told == ["not watched for forgetting, since the rows are under its instruction: singular-plural"]
+    assert len(finetune._untouched(rows[1:], told.append)) == 3
+    asked = {"messages": [{"role": "system", "content": plural.instructions[-1]}, *rows[1]["messages"]]}
+    assert len(finetune._untouched([asked], None)) == 2

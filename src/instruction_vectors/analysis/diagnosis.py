@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.analysis.examination import Examination
@@ -31,6 +32,7 @@ def diagnose(
     trained: Sequence[str | Path | Task] = (),
     lm_eval: LmEval | None = None,
     plan: Plan | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Diagnosis:
     """Say what a fine-tune did to each task: intact, suppressed, lost, or inconclusive (after Jiang et al. 2406.12227).
 
@@ -44,6 +46,7 @@ def diagnose(
         trained: the tasks it was trained on, in order: they are measured too and told apart from the untouched ones.
         lm_eval: lm-eval tasks to run on both models; they get no verdict.
         plan: how much is measured.
+        dtype: of the weights, where the base is opened here.
 
     Raises:
         ModelError: a model cannot be opened, or the two do not belong together.
@@ -56,7 +59,7 @@ def diagnose(
     extra = {} if last is None else {LAST: Subject.of(_loaded(last), plan)}
     names = [name for task in learnt if (name := name_among(task, subjects))]  # all of them are
     stages = stages_in(tuned, names)
-    pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer)
+    pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer, dtype=dtype)
     for folder in stages.values():  # those before the last are opened after hours
         check_files(pair.tuned_model, pair.tokenizer, folder)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:

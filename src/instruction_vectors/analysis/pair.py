@@ -73,7 +73,7 @@ def open_pair(
         base: a short name, folder, hub id or model; may be None where `tuned` is a PEFT model, whose base is then meant.
         tuned: the same, or the folder of a PEFT adapter over the base.
         tokenizer: needed where the base is a model in memory.
-        dtype: of weights that are opened.
+        dtype: of a base that is opened; a child has its base's.
 
     Raises:
         ModelError: one cannot be opened, or the two do not belong together; the message says why.
@@ -89,7 +89,7 @@ def open_pair(
         check_files(base, tokenizer, tuned)
         if _is_adapter(tuned):
             return Pair(tokenizer, _adapted(base, Path(tuned)))
-        tuned = _whole(str(tuned), dtype).to(unwrap(base).device)
+        tuned = _whole(str(tuned), unwrap(base).dtype).to(unwrap(base).device)
     if isinstance(tuned, PeftModel) and (base is None or unwrap(base) is unwrap(tuned)):
         check_start(rewritten_by(tuned))
         return Pair(tokenizer, tuned)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import quiet
 
 BAD_VERDICT = 3
@@ -33,12 +34,13 @@ BAD_VERDICT = 3
 @click.option("--relearn", type=click.IntRange(min=0), default=0, help="Also try this many steps of relearning (slow).")
 @click.option("--seed", default=0, show_default=True, help="What every draw depends on.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for numbers, tables, vectors.")
+@options.dtype
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON instead of Markdown.")
 @click.pass_context
 def diagnose(
     ctx: click.Context, base: str, tuned: str | None, adapter: str | None, tasks: tuple[str, ...], trained: tuple[str, ...],
     last: str | None, lm_eval: str | None, include_path: Path | None, limit: int | None, rows: int, relearn: int, seed: int,
-    out: Path | None, as_json: bool,
+    out: Path | None, dtype: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what a fine-tune did to each task: intact, suppressed, lost, or inconclusive.
 
@@ -52,6 +54,8 @@ def diagnose(
     if (tuned is None) == (adapter is None):
         raise click.UsageError("give --tuned or --adapter, one of the two")
     quiet()
+    import torch
+
     from instruction_vectors.analysis.diagnosis import diagnose as examine
     from instruction_vectors.analysis.plan import Plan
     from instruction_vectors.analysis.remedies import check_folder, write_diagnosis
@@ -61,7 +65,8 @@ def diagnose(
         check_folder(out)
     plan = Plan(rows=rows, relearn_steps=relearn, seed=seed)
     outside = _outside(lm_eval, include_path, limit)
-    found = examine(base, tuned or adapter, tasks or None, last=last, trained=trained, lm_eval=outside, plan=plan)
+    more: dict[str, Any] = {"lm_eval": outside, "plan": plan, "dtype": getattr(torch, dtype)}
+    found = examine(base, tuned or adapter, tasks or None, last=last, trained=trained, **more)
     click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else markdown(found))
     if out:
         write_diagnosis(found, out)

@@ -9,7 +9,7 @@ import click
 
 from instruction_vectors.cli import options
 from instruction_vectors.cli.group import goes_on
-from instruction_vectors.cli.screen import quiet, waiting
+from instruction_vectors.cli.screen import open_model, quiet
 
 if TYPE_CHECKING:
     from instruction_vectors.vectors.mediation import Measure
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("task")
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@options.dtype
 @click.option("--prompts", type=click.IntRange(min=1), default=8, show_default=True, help="Counterfactual prompts.")
 @click.option("--mean-prompts", type=click.IntRange(min=1), default=25, show_default=True, help="Prompts to average over.")
 @click.option("--shots", type=click.IntRange(min=0), default=5, show_default=True, help="Shots a prompt.")
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Heat map of all heads as a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the listed heads as JSON.")
 def effects(
-    task: str, model: str, only_right: bool, patch: str, measure: "Measure", own_answers: bool, chat: bool, top: int,
+    task: str, model: str, dtype: str, only_right: bool, patch: str, measure: "Measure", own_answers: bool, chat: bool, top: int,
     screen: int | None, check: bool, out: Path | None, svg: Path | None, as_json: bool, **drawn: Any,
 ) -> None:  # fmt: skip
     """Exact causal effect of every attention head on TASK (a shipped name or a .jsonl file), the strongest listed.
@@ -78,7 +79,6 @@ def effects(
     from instruction_vectors.analysis.heads import strongest
     from instruction_vectors.analysis.kept_effects import DRAWS, FoundHeads, effects_ledger, kept_check, kept_effects
     from instruction_vectors.models.anatomy import anatomy_of
-    from instruction_vectors.models.loading import load
     from instruction_vectors.progress import track
     from instruction_vectors.reporting import figure_svg
     from instruction_vectors.reporting.terminal import heat_lines
@@ -86,8 +86,7 @@ def effects(
     from instruction_vectors.vectors.choosing import check_count
     from instruction_vectors.vectors.cost import Cost
 
-    with waiting(f"Opening {model}"):
-        opened, tokenizer = load(model)
+    opened, tokenizer = open_model(model, dtype)
     anatomy = anatomy_of(opened)
     for count in filter(None, (top, screen)):
         check_count(count, anatomy.n_layers, anatomy.n_heads)

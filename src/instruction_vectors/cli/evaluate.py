@@ -6,12 +6,13 @@ from pathlib import Path
 import click
 
 from instruction_vectors.cli import options
-from instruction_vectors.cli.screen import quiet, waiting
+from instruction_vectors.cli.screen import open_model, quiet
 
 
 @click.command("eval")
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@options.dtype
 @click.option("--adapter", help="Folder or hub id of a PEFT adapter to put over it.")
 @click.option("--vector", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a vector to apply.")
 @click.option("--scale", default=1.0, show_default=True, help="How strongly; negative subtracts.")
@@ -21,6 +22,7 @@ from instruction_vectors.cli.screen import quiet, waiting
 def evaluate(
     tasks: tuple[str, ...],
     model: str,
+    dtype: str,
     adapter: str | None,
     vector: Path | None,
     scale: float,
@@ -42,13 +44,11 @@ def evaluate(
     probes = {name: Probe.of(load_task(name), rows, seed=seed) for name in tasks}  # complains before a model is opened
     quiet()
     from instruction_vectors.evaluation.statistics import bootstrap_interval
-    from instruction_vectors.models.loading import load
     from instruction_vectors.progress import track
     from instruction_vectors.vectors.vector import InstructionVector
 
     loaded = InstructionVector.from_pretrained(vector) if vector else None
-    with waiting(f"Opening {model}"):
-        opened, tokenizer = load(model, adapter=adapter)
+    opened, tokenizer = open_model(model, dtype, adapter=adapter)
     if loaded:
         loaded.check_fits(opened, tokenizer)
     edit = (lambda where: loaded.applied(opened, scale=scale, positions=where)) if loaded else None

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from instruction_vectors.cli import options
-from instruction_vectors.cli.screen import quiet, waiting
+from instruction_vectors.cli.screen import open_model, quiet, waiting
 
 
 @click.command()
@@ -47,7 +47,6 @@ def export(source: str, kind: str, out: Path, layer: int | None, scale: float, m
 
 
 def _vector(source: str, kind: str, out: Path, layer: int | None, scale: float, model: str | None) -> dict[str, Any]:
-    from instruction_vectors.models.loading import load
     from instruction_vectors.vectors.exports import export_gguf, export_lm_eval
     from instruction_vectors.vectors.vector import InstructionVector
 
@@ -58,8 +57,7 @@ def _vector(source: str, kind: str, out: Path, layer: int | None, scale: float, 
         name = model or str(read.metadata.get("model") or "")
         if not name:
             raise click.UsageError("the vector does not record its model: name it with --model")
-        with waiting(f"Opening {name}"):
-            opened, tokenizer = load(name)
+        opened, tokenizer = open_model(name)
         read.check_fits(opened, tokenizer)
         export_lm_eval(read, opened, out, layer=layer, scale=scale)
     return {"file": str(out), "layer": read.layer if layer is None else layer, "scale": scale}

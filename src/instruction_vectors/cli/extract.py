@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from instruction_vectors.cli import options
-from instruction_vectors.cli.screen import quiet, waiting
+from instruction_vectors.cli.screen import open_model, quiet, waiting
 
 
 class Counts(click.ParamType):
@@ -32,6 +32,7 @@ class Counts(click.ParamType):
 @click.command()
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@options.dtype
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the vector.")
 @click.option(
     "--heads",
@@ -60,6 +61,7 @@ class Counts(click.ParamType):
 def extract(
     tasks: tuple[str, ...],
     model: str,
+    dtype: str,
     out: Path,
     ks: tuple[int, ...],
     effect_prompts: int,
@@ -87,15 +89,13 @@ def extract(
     quiet()
     from instruction_vectors.files import check_writable
     from instruction_vectors.models.anatomy import anatomy_of
-    from instruction_vectors.models.loading import load
     from instruction_vectors.progress import track
     from instruction_vectors.tasks.prompts import PLAIN, ChatTemplate
     from instruction_vectors.vectors import extraction, universal
     from instruction_vectors.vectors.cost import Cost
 
     check_writable(out / "config.json")
-    with waiting(f"Opening {model}"):
-        opened, tokenizer = load(model)
+    opened, tokenizer = open_model(model, dtype)
     template = ChatTemplate(tokenizer) if chat else PLAIN
     anatomy = anatomy_of(opened)
     if more["layer"] is not None and more["layer"] >= anatomy.n_layers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from instruction_vectors.cli import options
-from instruction_vectors.cli.screen import quiet, waiting
+from instruction_vectors.cli.screen import open_model, quiet
 
 if TYPE_CHECKING:
     from instruction_vectors.vectors.injection import Mode
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("prompt")
 @click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Short name, folder or hub id.")
+@options.dtype
 @click.option("--vector", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a vector to apply.")
 @click.option("--scale", default=1.0, show_default=True, help="How strongly; negative subtracts.")
 @click.option("--mode", type=click.Choice(["distributed", "summed", "replace"]), default="distributed", show_default=True)
 @click.option("--tokens", type=click.IntRange(min=1), default=20, show_default=True, help="New tokens at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "Mode", tokens: int, as_json: bool) -> None:
+def generate(
+    prompt: str, model: str, dtype: str, vector: Path | None, scale: float, mode: "Mode", tokens: int, as_json: bool
+) -> None:
     """Continue PROMPT greedily: as the model is and, beside it, with a vector put in where the prompt ends (\\n is a line break).
 
     \b
@@ -34,7 +37,6 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "
     """
     quiet()
     from instruction_vectors.evaluation.generation import generate as written
-    from instruction_vectors.models.loading import load
     from instruction_vectors.vectors.dose import dose
     from instruction_vectors.vectors.vector import InstructionVector
 
@@ -43,8 +45,7 @@ def generate(prompt: str, model: str, vector: Path | None, scale: float, mode: "
     if mode == "replace":
         options.refuse_unheard(("scale",), "a --mode that adds (distributed, summed)")
     loaded = InstructionVector.from_pretrained(vector) if vector else None
-    with waiting(f"Opening {model}"):
-        opened, tokenizer = load(model)
+    opened, tokenizer = open_model(model, dtype)
     if loaded:
         loaded.check_fits(opened, tokenizer)
     text = prompt.replace("\\n", "\n")

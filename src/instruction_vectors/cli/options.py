@@ -11,6 +11,13 @@ source = click.option(
     help="Average over solved examples under the instruction, or over the instruction alone in each of its wordings.",
 )
 only_right = click.option("--only-right", is_flag=True, help="Average only over prompts that the model answers right.")
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the model's weights in memory; bfloat16 takes half as much and rounds more.",
+)
 chat = click.option("--chat", is_flag=True, help="Lay prompts out in the model's own chat format.")
 
 

@@ -13,6 +13,16 @@ def waiting(words: str) -> AbstractContextManager[Any]:
     return console().status(escape(words))
 
 
+def open_model(model: str, dtype: str = "float32", **more: Any) -> Any:
+    """`load`, with a mark while it works."""
+    import torch
+
+    from instruction_vectors.models.loading import load
+
+    with waiting(f"Opening {model}"):
+        return load(model, dtype=getattr(torch, dtype), **more)
+
+
 def quiet() -> None:
     """Leave the screen to our own progress."""
     import logging

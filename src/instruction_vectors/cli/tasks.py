@@ -129,14 +129,12 @@ def fetch(name: str, data_dir: Path, as_json: bool) -> None:
 
 
 def _floor(model: str) -> Any:
-    from instruction_vectors.cli.screen import quiet, waiting
+    from instruction_vectors.cli.screen import open_model, quiet
 
     quiet()
     from instruction_vectors.evaluation.answers import Floor
-    from instruction_vectors.models.loading import load
 
-    with waiting(f"Opening {model}"):
-        return Floor(*load(model))
+    return Floor(*open_model(model))
 
 
 def _print_tasks(loaded: Any, as_json: bool, rows: bool) -> None:

@@ -169,8 +169,8 @@ class Preparation:
     ) -> InstructionVector:
         cell = self.curriculum.cell
         metadata = provenance(
-            self.model, fingerprint, task, template=template_of(task), prompts=cell.mean_prompts, shots=cell.shots,
-            seed=cell.seed, tokenizer=self.tokenizer,
+            self.model, fingerprint, task, template=template_of(task), prompts=min(cell.mean_prompts, len(task.rows)),
+            shots=cell.shots, seed=cell.seed, tokenizer=self.tokenizer,
         )  # fmt: skip
         vector = InstructionVector.from_means(
             self.model, means, heads, metadata=metadata | {"source": cell.source, "scores": scores}

@@ -78,8 +78,8 @@ class VectorPhase:
         fingerprint = model_fingerprint(self.model)
         for name, split in self.splits.items():
             metadata = provenance(
-                self.model, fingerprint, split.task, template=PLAIN, prompts=self.config.mean_prompts, shots=self.config.shots,
-                seed=self.config.seed, tokenizer=self.tokenizer,
+                self.model, fingerprint, split.task, template=PLAIN, prompts=min(self.config.mean_prompts, len(split.train.rows)),
+                shots=self.config.shots, seed=self.config.seed, tokenizer=self.tokenizer,
             )  # fmt: skip
             metadata["scores"] = self.scores
             vector = InstructionVector.from_means(self.model, self.means[name], self.heads, metadata=metadata)

@@ -6,6 +6,9 @@ from pathlib import Path
 from instruction_vectors.doctor.finding import Finding
 from instruction_vectors.tasks import benchmark_names
 
+GENERAL = "eval"
+"""Where general sets and instructions lie."""
+
 
 def data_folders(named: str | None) -> list[Finding]:
     """One finding for the folder, one for each benchmark in it: that its files can be read, not what they hold."""
@@ -14,7 +17,9 @@ def data_folders(named: str | None) -> list[Finding]:
     folder = Path(named)
     if not folder.is_dir():
         return [_problem("data folders", f"IV_DATA_DIR is {named}: no such folder", "name the folder that holds the benchmarks")]
-    there = [name for name in benchmark_names() if (folder / name).is_dir()]
+    there = [name for name in (*benchmark_names(), GENERAL) if (folder / name).is_dir()]
+    if not there and folder.name in (*benchmark_names(), GENERAL):
+        return [_benchmark(folder)]
     if not there:
         names = ", ".join(benchmark_names())
         return [_problem("data folders", f"{folder} holds none of {names}", f"`iv tasks fetch func --data-dir {folder}`")]

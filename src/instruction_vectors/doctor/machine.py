@@ -8,6 +8,7 @@ from instruction_vectors.doctor.finding import Finding
 
 LAUNCHED = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """Where torchrun, MPI and Slurm say how many processes they started."""
+_MPI = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"}
 
 
 def devices() -> list[Finding]:
@@ -48,17 +49,24 @@ def threads() -> list[Finding]:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [judge_threads(torch.get_num_threads(), cores, processes=_number(os.environ.get("LOCAL_WORLD_SIZE")) or 1)]
+    limits = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
+    processes = _number(os.environ.get("LOCAL_WORLD_SIZE")) or 1
+    return [judge_threads(torch.get_num_threads(), cores, processes, limit=next(iter(limits), None))]
 
 
-def judge_threads(count: int, cores: int, processes: int = 1) -> Finding:
-    """`count` threads in each of `processes` processes on `cores` cores."""
+def judge_threads(count: int, cores: int, processes: int = 1, *, limit: str | None = None) -> Finding:
+    """`count` threads in each of `processes` processes on `cores` cores.
+
+    Few are a mistake only where a variable (`limit`) asks for them: left to itself torch takes a thread a physical core, of
+    which there may be half as many as the system counts.
+    """
     found = f"{count} on {cores} cores" + (f", in each of {processes} processes" if processes > 1 else "")
     fair = max(1, cores // processes)
     if count * processes > cores and count > 1:
         return Finding("threads", "warning", f"{found}: they wait for each other", f"set OMP_NUM_THREADS={fair}")
-    if count * 2 <= fair:
-        return Finding("threads", "warning", f"{found}: most of the machine idles", f"set OMP_NUM_THREADS={fair}, or unset it")
+    if limit and count * 2 <= fair:
+        told = f"{found}, as {limit} says: most of the machine may idle"
+        return Finding("threads", "warning", told, f"unset {limit}, or set it to {fair}; fine where other work has the rest")
     return Finding("threads", "ok", found)
 
 
@@ -71,26 +79,26 @@ def judge_world(environment: Mapping[str, str]) -> Finding:
     """Whether processes that were started together also know of each other.
 
     They do where a launcher tells each its own `RANK` and the `WORLD_SIZE`. `accelerate launch --cpu --num_processes 2` sets
-    an address to meet at and neither of the two; MPI and Slurm tell their own names. Then every process trains alone.
+    an address to meet at and neither of the two, Slurm tells names of its own: then every process trains alone. Of MPI's names
+    accelerate makes a world on CPUs (and stops without an address), and none on GPUs.
     """
-    size = _number(environment.get("WORLD_SIZE")) or 1
-    if size > 1 and "RANK" in environment:
-        return Finding("world size", "ok", f"{size}, this is rank {environment['RANK']}")
+    size, rank = _number(environment.get("WORLD_SIZE")) or 1, environment.get("RANK")
+    if size > 1 and rank is not None:
+        return Finding("world size", "ok", f"{size}, this is rank {rank}")
     launched = {name: number for name in LAUNCHED if (number := _number(environment.get(name))) and number > 1}
-    if not launched and "MASTER_ADDR" in environment and "RANK" not in environment:
-        return _alone("a launcher set MASTER_ADDR for several processes")
+    told = ", ".join(f"{name} is {number}" for name, number in launched.items())
+    lacks = "has no RANK" if rank is None else f"is RANK {rank} of WORLD_SIZE {size}"
+    if launched.keys() & _MPI:
+        return _apart(f"{told}, but this process {lacks}: on GPUs each would train alone, on CPUs they need a MASTER_ADDR")
     if launched:
-        return _alone(", ".join(f"{name} is {number}" for name, number in launched.items()))
+        return _apart(f"{told}, but this process {lacks}: each would train alone, at world size 1")
+    if "MASTER_ADDR" in environment and rank is None:
+        return _apart("MASTER_ADDR is set, and no RANK: if a launcher started several processes, each would train alone")
     return Finding("world size", "ok", "1")
 
 
-def _alone(why: str) -> Finding:
-    return Finding(
-        "world size",
-        "warning",
-        f"{why}, but this process has no RANK: each would train alone, at world size 1",
-        "start with `torchrun --nproc_per_node N ...`, which sets RANK and WORLD_SIZE",
-    )
+def _apart(found: str) -> Finding:
+    return Finding("world size", "warning", found, "start with `torchrun --nproc_per_node N ...`, which sets RANK and WORLD_SIZE")
 
 
 def _number(text: str | None) -> int | None:

@@ -81,7 +81,7 @@ def judge_extra(extra: str, have: dict[Requirement, str | None], pins: dict[str,
         return Finding(name, "ok", ", ".join(f"{finding.name} {finding.found}" for finding in each))
     found = ", ".join(f"{finding.name} {finding.found}" for finding in odd)
     # What an extra lacks stops only who uses it, so it never fails the whole.
-    return Finding(name, "warning", found, install_extra(extra) if bad else odd[0].fix)
+    return Finding(name, "warning", found, install_extra(extra) if bad else f"pip install -c constraints.txt -e '.[{extra}]'")
 
 
 def _plain(name: str) -> str:

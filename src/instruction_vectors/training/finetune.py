@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from transformers import (
 
 from instruction_vectors.environment import peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
+from instruction_vectors.evaluation.abilities import Probe
 from instruction_vectors.files import read_json, sha256_of, write_json
 from instruction_vectors.models.adapters import adaptable
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.progress import duration
+from instruction_vectors.tasks import load_task
 from instruction_vectors.training.anchors import steered_anchors
-from instruction_vectors.training.forgetting import ForgettingCallback
+from instruction_vectors.training.forgetting import ROWS, TASKS, ForgettingCallback
 from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.recipe import Recipe
 from instruction_vectors.training.rows import Row, encode_rows, read_rows
@@ -95,8 +97,8 @@ def fine_tune(
     trainer = _trainer(recipe, out, _adapted(model, recipe), tokenizer, encoded, vector, teacher_cache)
     steps = _steps(recipe, len(encoded))
     trainer.add_callback(_Tell(trainer, say, progress))
-    if recipe.forgetting:
-        trainer.add_callback(ForgettingCallback(trainer, every=max(1, steps // _LOOKS)))
+    if recipe.forgetting and (probes := _untouched([row for _, row in rows], say)):
+        trainer.add_callback(ForgettingCallback(trainer, probes, every=max(1, steps // _LOOKS)))
     if say and _main():
         say(_plan(trainer, encoded, dropped, steps))
     _train(trainer, out, given, begun)
@@ -131,6 +133,20 @@ def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
         return get_peft_model(model, config)
     except ValueError as error:
         raise TrainingError(f"PEFT cannot put an adapter on this model: {error}; name modules with target_modules") from error
+
+
+def _untouched(rows: Sequence[Row], say: Say | None) -> list[Probe]:
+    """What is watched by default, but for tasks whose instruction the rows are under: those are learnt."""
+    texts = ["\n".join([row.get("instruction", ""), row.get("prompt", ""), *_said(row)]) for row in rows]
+    tasks = [load_task(name) for name in TASKS]
+    trained = [task.name for task in tasks if any(words in text for words in task.instructions for text in texts)]
+    if trained and say and _main():
+        say(f"not watched for forgetting, since the rows are under its instruction: {', '.join(trained)}")
+    return [Probe.of(task, ROWS) for task in tasks if task.name not in trained]
+
+
+def _said(row: Row) -> Iterator[str]:
+    return (turn["content"] for turn in row.get("messages", ()))
 
 
 def _trainer(
