@@ -25,7 +25,7 @@ name, folder, steps = [*sys.argv[1:], "-1"][:3]
 model, tokenizer = load(name, device="cpu")  # before the TrainingArguments, which may shard what is loaded after them
 vector = InstructionVector.from_pretrained(folder)
 rows = read_rows(Path(__file__).parent / "rows.jsonl")
-rows = [(place, row) for place, row in rows if row["instruction"] == vector.metadata["instruction"]]
+rows = [each for each in rows if each[1]["instruction"] == vector.metadata.get("instruction")] or sys.exit("no rows of its task")
 adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
 use = {"max_steps": int(steps), "save_strategy": "no", "logging_steps": 2, "use_cpu": not torch.accelerator.is_available()}
 trainer = IVTrainer(

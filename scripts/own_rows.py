@@ -19,7 +19,7 @@ from wider_probes import asked, untouched
 
 from instruction_vectors.environment import peak_rss_mb
 from instruction_vectors.evaluation.abilities import Probe, measure
-from instruction_vectors.files import write_atomic
+from instruction_vectors.files import read_json, write_atomic
 from instruction_vectors.models.loading import load
 from instruction_vectors.tasks.benchmarks import load_benchmark
 from instruction_vectors.tasks.prompts import PLAIN, instructed
@@ -46,10 +46,14 @@ def main() -> None:
     args = parser.parse_args()
     func = load_benchmark("func", args.data_dir)
     probes = untouched(func, args.tasks, args.rows)
+    asked_for = {"tasks": sorted(args.tasks), "train_rows": args.train_rows, "test_rows": args.test_rows, "rows": args.rows}
+    for path in args.out.glob("*.json"):
+        if (other := read_json(path)["asked_for"]) != asked_for:
+            parser.error(f"{path} was asked for with {other}; choose another --out")
     if not (before := args.out / "M0.json").exists():
         model, tokenizer = load()
         start = {name: written(model, tokenizer, func.tasks[name].test, args.test_rows) for name in args.tasks}
-        keep(before, {"learnt": start} | asked(model, tokenizer, probes))
+        keep(before, {"asked_for": asked_for, "learnt": start} | asked(model, tokenizer, probes))
     for seed in args.seeds:
         for task in args.tasks:
             for vector in args.vectors:
@@ -64,7 +68,14 @@ def main() -> None:
                 run = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": peak_rss_mb()}
                 model, tokenizer = load(adapter=args.runs / name / "adapter")
                 settings = {key: value for key, value in recipe.resolved().items() if key != "data"}
-                made = {"task": task, "recipe": settings, "rows": made["rows"], "anchors": made["anchors"], "run": run}
+                made = {
+                    "asked_for": asked_for,
+                    "task": task,
+                    "recipe": settings,
+                    "rows": made["rows"],
+                    "anchors": made["anchors"],
+                    "run": run,
+                }
                 learnt = written(model, tokenizer, func.tasks[task].test, args.test_rows)
                 keep(path, made | {"learnt": learnt} | asked(model, tokenizer, probes))
 

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 import instruction_vectors.models.loading
 from instruction_vectors import causal_effects, progress
-from instruction_vectors.analysis import kept_effects
+from instruction_vectors.analysis import kept_effects, pair
 from instruction_vectors.cli import main
 from instruction_vectors.cli.screen import waiting
+from instruction_vectors.doctor import anatomy
 from instruction_vectors.errors import ModelError
 from instruction_vectors.vectors import extraction
 
@@ -211,6 +212,9 @@ def test_a_file_with_too_few_rows_says_what_they_are_for(iv, tmp_path):
         ["effects", "present-past"],
         ["generate", "x"],
         ["eval", "present-past", "--rows", "2"],
+        ["diagnose", "--tuned", "x"],
+        ["doctor", "--model", "x"],
+        ["tasks", "validate", "present-past", "--model", "x"],
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -221,7 +225,8 @@ def test_weights_are_opened_in_the_type_that_is_asked_for(iv, monkeypatch, tmp_p
         asked.append(dtype)
         raise ModelError("enough")
 
-    monkeypatch.setattr(instruction_vectors.models.loading, "load", opened)
+    for module in (instruction_vectors.models.loading, pair, anatomy):
+        monkeypatch.setattr(module, "load", opened)
     monkeypatch.chdir(tmp_path)
     iv(*arguments)
     iv(*arguments, "--dtype", "bfloat16")

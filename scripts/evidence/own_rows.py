@@ -35,8 +35,9 @@ def own_rows(folder: Path) -> str:
         runs[run["task"], run["recipe"]["learning_rate"], run["recipe"]["vector"]][run["recipe"]["seed"]] = run
     lines = [f"| {' | '.join(_HEADS)} |", "| :-- | --: | :-- |" + " --: |" * (len(_HEADS) - 3)]
     for (task, rate, vector), seeds in sorted(runs.items(), key=lambda item: (*item[0][:2], item[0][2] != _PLAIN, item[0][2])):
-        plain = runs[task, rate, _PLAIN]
-        both = sorted(seeds.keys() & plain.keys())
+        plain = runs.get((task, rate, _PLAIN), {})
+        if not (both := sorted(seeds.keys() & plain.keys())):
+            continue
         ours, theirs = ([_cell(before, own[seed]) for seed in both] for own in (seeds, plain))
         numbers = _numbers(ours, None if vector == _PLAIN else compare(theirs, ours))
         minutes = f"{fmean(seeds[seed]['run']['seconds'] for seed in both) / 60:.1f}"

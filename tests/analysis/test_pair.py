@@ -73,7 +73,7 @@ def test_an_adapter_for_whose_start_peft_changed_the_base_is_refused(tok, tmp_pa
 
 def test_whole_weights_are_opened_from_a_folder_without_a_tokenizer(whole, tok, tmp_path):
     whole.tuned_model.save_pretrained(tmp_path)
-    pair = open_pair(whole.base_model, tmp_path, tokenizer=tok, dtype=torch.float64)
+    pair = open_pair(whole.base_model, tmp_path, tokenizer=tok)  # in the base's type, float64
     with pair.base() as base, pair.tuned() as tuned:
         assert base is whole.base_model
         weights = dict(tuned.named_parameters())

@@ -92,6 +92,19 @@ def test_a_stage_that_does_not_belong_is_refused_before_anything_is_measured(fol
         diagnose(base, stages, TASKS[:2], tokenizer=tiny.tokenizer(), plan=PLAN)
 
 
+def test_an_adapter_may_be_a_stage_before_whole_weights(folder, tmp_path):
+    stages = shutil.copytree(folder, tmp_path / "stages")
+    config = stages / "checkpoint-9" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "mine"}))
+    shutil.rmtree(stages / "checkpoint-10")
+    shutil.rmtree(stages / "checkpoint-11")
+    tiny.model("llama", seed=1).save_pretrained(stages / "checkpoint-11")
+    base = tiny.model("llama")
+    base.config._name_or_path = "mine"
+    found = diagnose(base, stages, TASKS[:2], tokenizer=tiny.tokenizer(), plan=PLAN)
+    assert {score.stage for score in found.stages} == {START, "checkpoint-9", "checkpoint-11"}
+
+
 def test_stages_are_written_as_table_and_words(found, tmp_path):
     frame = pandas.read_parquet(next(p for p in write_frames(found, tmp_path) if p.stem == "stages"))
     assert len(frame) == len(found.stages)

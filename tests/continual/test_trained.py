@@ -106,7 +106,13 @@ def test_what_osf_left_is_refused_as_an_adapter_and_taken_as_a_whole_model(model
     assert all("_proj" in name for name in changed)
 
 
-def test_no_cell_no_adapters_another_model_and_a_full_folder_are_refused(model: str, finished: Path, tmp_path: Path) -> None:
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def test_no_cell_no_adapters_another_model_and_a_full_folder_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match="no finished cell"):
         export_model(tmp_path, tmp_path / "out")
     (tmp_path / "result.json").write_text('{"numbers": []}')
@@ -114,14 +120,23 @@ def test_no_cell_no_adapters_another_model_and_a_full_folder_are_refused(model: 
         export_model(tmp_path, tmp_path / "out")
     bare = copytree(finished, tmp_path / "bare")
     rmtree(bare / "adapters")
-    with pytest.raises(DataError, match=r"has no adapters/osf/2, what its training left; run the cell again"):
+    with pytest.raises(DataError, match=r"has no adapters/osf/2, what its training left; run its cell into another"):
         export_model(bare, tmp_path / "out")
+    for number, damage in enumerate((cut_off, Path.unlink)):
+        broken = copytree(finished, tmp_path / f"broken-{number}")
+        damage(broken / "adapters" / "osf" / "2" / "adapter_model.safetensors")
+        with pytest.raises(DataError, match=r"adapters/osf/2 is damaged \("):
+            export_model(broken, tmp_path / "out")
     with pytest.raises(DataError, match="the weights differ"), as_trained(tiny.model("llama", dtype=torch.float32), finished):
         pass
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes").write_text("mine")
     with pytest.raises(DataError, match="is there already"):
         export_model(finished, tmp_path / "full")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match="is there already"):
+        export_model(finished, ".")
     assert not (tmp_path / "out").exists()
 
 

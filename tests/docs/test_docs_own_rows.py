@@ -30,6 +30,7 @@ def folder(tmp_path):
         run(tmp_path, "none", seed, 16, ends)
         run(tmp_path, "anchors", seed, 15, ends + 9)
     run(tmp_path, "auto", 0, 16, 4)
+    run(tmp_path, "auto", 7, 16, 4)  # without its plain run
     return tmp_path
 
 

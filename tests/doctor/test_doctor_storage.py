@@ -94,6 +94,11 @@ def test_general_sets_alone_and_a_benchmarks_own_folder_are_data_folders(tmp_pat
     (tmp_path / "func").mkdir()
     (tmp_path / "func" / "antonym.json").write_text("[]")
     assert [(f.name, f.status) for f in data_folders(str(tmp_path / "func"))] == [("data func", "ok")]
+    (inside,) = data_folders(str(tmp_path / "eval"))
+    assert (inside.status, inside.fix) == ("problem", f"name the folder above it, {tmp_path}")
+    (tmp_path / "eval" / "arc_easy.json").unlink()
+    (empty, _) = sorted(data_folders(str(tmp_path)), key=lambda f: f.name)
+    assert (empty.name, "validate" in empty.fix) == ("data eval", False)
 
 
 def test_a_dangling_link_among_the_data_is_told(tmp_path):

@@ -44,6 +44,8 @@ def test_references_that_rouge_l_cannot_read_are_told_of_once(caplog):
     assert caplog.messages == [
         "2 of 3 rows have references without any letter from A to Z or digit, which is all that ROUGE-L reads: they score 0"
     ]
+    score_texts("rouge_l", ["", "", ""], [["Мир"], ["世界"], ["b"]])
+    assert len(caplog.messages) == 2
     caplog.clear()
     score_texts("exact_match", ["Привет"], [["Привет"]])
     score_texts("rouge_l_stemmed", ["hi"], [["HI"]])

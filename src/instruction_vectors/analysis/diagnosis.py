@@ -60,8 +60,9 @@ def diagnose(
     names = [name for task in learnt if (name := name_among(task, subjects))]  # all of them are
     stages = stages_in(tuned, names)
     pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer, dtype=dtype)
-    for folder in stages.values():  # those before the last are opened after hours
-        check_files(pair.tuned_model, pair.tokenizer, folder)
+    with pair.base() as model:
+        for folder in stages.values():  # those before the last are opened after hours
+            check_files(model, pair.tokenizer, folder)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:
         examination = Examination(pair, subjects, extra, plan, _counter(advance), lm_eval)
         found = examination.result()

@@ -25,6 +25,7 @@ from instruction_vectors.analysis.verdict import Evidence, Rung, judge
 from instruction_vectors.analysis.where import explained, states_of, trace_of, weight_distance
 from instruction_vectors.analysis.worse import Change, changes_of, floors_of, forms_of, split_of
 from instruction_vectors.evaluation.abilities import Form, Rows
+from instruction_vectors.models.anatomy import anatomy_of
 
 
 class Examination:
@@ -65,6 +66,7 @@ class Examination:
         """Everything put together."""
         with self.pair.base() as model:
             base = {name: self._asked(model, name, self.base_forms) for name in self.subjects}
+            dtype = str(anatomy_of(model).dtype).removeprefix("torch.")
         tasks = {name: self._task(name, base[name]) for name in self.subjects}
         drops = {name: task.changes["instruction"].drop.value for name, task in tasks.items()}
         return Diagnosis(
@@ -77,6 +79,7 @@ class Examination:
             explained=explained({name: task.trace for name, task in tasks.items()}, drops),
             plan=self.plan,
             lm_eval=self.outside,
+            dtype=dtype,
             vectors=self.tools.base.by_task,
         )
 

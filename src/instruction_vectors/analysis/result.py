@@ -60,6 +60,7 @@ class Diagnosis:
         plan: the settings.
         lm_eval: by `task, metric`, how lm-eval tasks changed; empty where none was asked for.
         stages: every task at every stage of a sequence; empty where the tuned model is a single one.
+        dtype: of the base's weights.
         vectors: the base's, by task.
     """
 
@@ -73,6 +74,7 @@ class Diagnosis:
     plan: Plan
     lm_eval: Mapping[str, Change] = field(default_factory=dict)
     stages: Sequence[StageScore] = ()
+    dtype: str = "float32"
     vectors: Mapping[str, InstructionVector] = field(default_factory=dict, repr=False)
 
     @property

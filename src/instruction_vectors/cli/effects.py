@@ -99,7 +99,8 @@ def effects(
     parts = out and out.with_name(f"{out.name}.parts")
     if parts:
         goes_on()
-    begun = {"task": loaded.name, "rows": loaded.fingerprint, "model": model, "chat": chat, "screen": screen, **settings}
+    of = {"model": model, "dtype": dtype}
+    begun = {"task": loaded.name, "rows": loaded.fingerprint, **of, "chat": chat, "screen": screen, **settings}
     with effects_ledger(parts, begun, opened) as ledger:
         on: Any = (ledger, opened, tokenizer, loaded)
         with track("Exact effects of every head", cost.prompts, "prompt") as advance:
@@ -110,7 +111,7 @@ def effects(
                 together = kept_check(*on, heads=heads, template=template, progress=advance, **asked)
     found = FoundHeads(measured, heads, together)
     if out and parts:
-        write_json(out, {"task": task, "model": model, **settings, **found.record(seed=drawn["seed"])})
+        write_json(out, {"task": task, **of, **settings, **found.record(seed=drawn["seed"])})
         shutil.rmtree(parts, ignore_errors=True)
     if svg:
         write_atomic(svg, figure_svg(found.figure(loaded, measure, own=own_answers), "effects"))

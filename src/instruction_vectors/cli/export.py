@@ -23,8 +23,11 @@ from instruction_vectors.cli.screen import open_model, quiet, waiting
 @click.option("--layer", type=click.IntRange(min=0), help="After which layer it is added; the vector's own by default.")
 @click.option("--scale", default=1.0, show_default=True, help="How strongly; negative subtracts.")
 @click.option("--model", help="For lm-eval; the model the vector was made from by default.")
+@options.dtype
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
-def export(source: str, kind: str, out: Path, layer: int | None, scale: float, model: str | None, as_json: bool) -> None:
+def export(
+    source: str, kind: str, out: Path, layer: int | None, scale: float, model: str | None, dtype: str, as_json: bool
+) -> None:
     """Write SOURCE in another form: a vector (folder or hub id) for another tool, or a finished cell's model.
 
     A vector is summed, for tools that add one vector after one layer at every token. The model of a cell (its folder) is written
@@ -38,15 +41,15 @@ def export(source: str, kind: str, out: Path, layer: int | None, scale: float, m
     if kind == "model":
         options.refuse_unheard(("layer", "scale"), "a vector (--to gguf or lm-eval)")
     if kind != "lm-eval":
-        options.refuse_unheard(("model",), "--to lm-eval")
+        options.refuse_unheard(("model", "dtype"), "--to lm-eval")
     if kind != "model" and out.is_dir():
         raise click.BadParameter(f"{str(out)!r} is a directory; a vector goes into a file", param_hint="--out")
     quiet()
-    told = _model(Path(source), out) if kind == "model" else _vector(source, kind, out, layer, scale, model)
+    told = _model(Path(source), out) if kind == "model" else _vector(source, kind, out, layer, scale, model, dtype)
     click.echo(json.dumps({"format": kind, **told}) if as_json else _line(told))
 
 
-def _vector(source: str, kind: str, out: Path, layer: int | None, scale: float, model: str | None) -> dict[str, Any]:
+def _vector(source: str, kind: str, out: Path, layer: int | None, scale: float, model: str | None, dtype: str) -> dict[str, Any]:
     from instruction_vectors.vectors.exports import export_gguf, export_lm_eval
     from instruction_vectors.vectors.vector import InstructionVector
 
@@ -57,7 +60,7 @@ def _vector(source: str, kind: str, out: Path, layer: int | None, scale: float, 
         name = model or str(read.metadata.get("model") or "")
         if not name:
             raise click.UsageError("the vector does not record its model: name it with --model")
-        opened, tokenizer = open_model(name)
+        opened, tokenizer = open_model(name, dtype)
         read.check_fits(opened, tokenizer)
         export_lm_eval(read, opened, out, layer=layer, scale=scale)
     return {"file": str(out), "layer": read.layer if layer is None else layer, "scale": scale}

@@ -68,6 +68,7 @@ def show_tasks(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("--tokenizer", help="Short name, folder or hub id of a model: lengths in its tokens.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Count the rows that are longer.")
 @click.option("--model", help="Short name, folder or hub id of a model to ask on up to 50 test rows of each task.")
+@options.dtype
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def validate(
     name: str,
@@ -76,6 +77,7 @@ def validate(
     tokenizer: str | None,
     max_tokens: int | None,
     model: str | None,
+    dtype: str,
     as_json: bool,
 ) -> None:
     """Check NAME: a benchmark, a shipped task, or a .jsonl or .yaml file of your own.
@@ -99,11 +101,13 @@ def validate(
         raise click.UsageError(f"{name} is read from a folder of yours: give --data-dir")
     if data_dir is None:
         options.refuse_unheard(("only",), "a benchmark and its --data-dir")
+    if model is None:
+        options.refuse_unheard(("dtype",), "--model")
     if max_tokens is not None and tokenizer is None:
         raise click.UsageError("--max-tokens needs --tokenizer")
     subject = load_benchmark(name, data_dir, tasks=only or None) if data_dir is not None else load_task(name)
     measured = tokenizer_of(tokenizer) if tokenizer else None
-    report = check(subject, measured, max_tokens, base=_floor(model) if model else None, data_dir=data_dir)
+    report = check(subject, measured, max_tokens, base=_floor(model, dtype) if model else None, data_dir=data_dir)
     click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else render(report))
 
 
@@ -128,13 +132,13 @@ def fetch(name: str, data_dir: Path, as_json: bool) -> None:
     click.echo(json.dumps([str(path) for path in files]) if as_json else f"{data_dir}: {len(files)} files")
 
 
-def _floor(model: str) -> Any:
+def _floor(model: str, dtype: str) -> Any:
     from instruction_vectors.cli.screen import open_model, quiet
 
     quiet()
     from instruction_vectors.evaluation.answers import Floor
 
-    return Floor(*open_model(model))
+    return Floor(*open_model(model, dtype))
 
 
 def _print_tasks(loaded: Any, as_json: bool, rows: bool) -> None:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -16,6 +17,10 @@ from instruction_vectors.continual.methods import method_named
 from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 from instruction_vectors.models.loading import load, model_fingerprint
+
+
+_AGAIN = "run its cell into another folder, and export from there"
+"""A finished cell is only read."""
 
 
 @contextmanager
@@ -60,8 +65,8 @@ def export_model(folder: str | Path, out: str | Path) -> None:
         DataError: as there, or there is something at `out` already.
         OSError: nothing can be written there.
     """
-    out = Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    out = Path(out).resolve()
+    if out == Path.cwd() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise DataError(f"{out} is there already; choose another folder for the model")
     _restorable(Path(folder))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +83,11 @@ def _restored(base: nn.Module, folder: Path) -> Method:
     if model_fingerprint(base) != fingerprint:
         raise DataError(f"{folder} was trained from another model than {cell.model!r} is here: the weights differ")
     method = method_named(cell.method)(cell.stage, cell.own_settings)
-    method.restore(base, kept)
+    try:
+        method.restore(base, kept)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"{kept} is damaged ({reason}); {_AGAIN}") from error
     return method
 
 
@@ -93,5 +102,5 @@ def _restorable(folder: Path) -> tuple[Cell, str, Path]:
     cell = Cell.of(result["cell"])
     kept = folder / "adapters" / cell.method / str(len(result["tasks"]))
     if not kept.is_dir():
-        raise DataError(f"{folder} has no {kept.relative_to(folder)}, what its training left; run the cell again")
+        raise DataError(f"{folder} has no {kept.relative_to(folder)}, what its training left; {_AGAIN}")
     return cell, result["model_fingerprint"], kept

@@ -18,8 +18,12 @@ def data_folders(named: str | None) -> list[Finding]:
     if not folder.is_dir():
         return [_problem("data folders", f"IV_DATA_DIR is {named}: no such folder", "name the folder that holds the benchmarks")]
     there = [name for name in (*benchmark_names(), GENERAL) if (folder / name).is_dir()]
-    if not there and folder.name in (*benchmark_names(), GENERAL):
+    if not there and folder.name in benchmark_names():
         return [_benchmark(folder)]
+    if not there and folder.name == GENERAL:
+        return [
+            _problem("data folders", f"{folder} is that of general sets itself", f"name the folder above it, {folder.parent}")
+        ]
     if not there:
         names = ", ".join(benchmark_names())
         return [_problem("data folders", f"{folder} holds none of {names}", f"`iv tasks fetch func --data-dir {folder}`")]
@@ -36,11 +40,8 @@ def _benchmark(folder: Path) -> Finding:
     if shut:
         return _problem(name, f"cannot be read: {', '.join(shut[:3])}", "give yourself the right to read them (chmod -R u+rX)")
     if not count:
-        return _problem(
-            name,
-            f"{folder} is empty",
-            f"put the benchmark's files there, then `iv tasks validate {folder.name} --data-dir {folder.parent}`",
-        )
+        then = "" if folder.name == GENERAL else f", then `iv tasks validate {folder.name} --data-dir {folder.parent}`"
+        return _problem(name, f"{folder} is empty", f"put its files there (docs/tasks/data-folders.md){then}")
     return Finding(name, "ok", f"{count} files")
 
 

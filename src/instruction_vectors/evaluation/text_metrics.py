@@ -91,7 +91,7 @@ def score_texts(
         if not row or isinstance(row, str):
             raise DataError(f"row {number}: expected a list of one or more references")
     if metric.startswith("rouge_l") and (unread := sum(not any(map(_ROUGE_READS, row)) for row in references)):
-        _tell_unread(unread, len(references))
+        _tell_unread(unread, tuple(map(tuple, references)))
     if metric != "sari":
         return [METRICS[metric](p, r) for p, r in zip(predictions, references, strict=True)]
     if sources is None or len(sources) != len(predictions):
@@ -121,12 +121,12 @@ _ROUGE_READS = re.compile("[a-zA-Z0-9]").search
 
 
 @cache
-def _tell_unread(unread: int, rows: int) -> None:
+def _tell_unread(unread: int, references: tuple[tuple[str, ...], ...]) -> None:
     """Once, though a task is scored at every stage."""
     logger.warning(
         "%d of %d rows have references without any letter from A to Z or digit, which is all that ROUGE-L reads: they score 0",
         unread,
-        rows,
+        len(references),
     )
 
 
