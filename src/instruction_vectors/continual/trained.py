@@ -18,7 +18,6 @@ from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 from instruction_vectors.models.loading import load, model_fingerprint
 
-
 _AGAIN = "run its cell into another folder, and export from there"
 """A finished cell is only read."""
 
