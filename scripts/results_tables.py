@@ -8,6 +8,7 @@ from evidence.chats import chats
 from evidence.fallen import as_diagnosis, covered, fallen
 from evidence.forms import forms
 from evidence.glance import glance
+from evidence.own_rows import own_rows
 from evidence.preset import preset
 from evidence.steering import steering
 from evidence.wider import wider
@@ -48,6 +49,7 @@ def main() -> None:
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": preset(finished(ROOT / "results" / "preset")),
                 "diagnosis": write_summary(diagnosis),
+                "own-rows": own_rows(ROOT / "results" / "own_rows"),
                 "chats": chats(read_json(ROOT / "results" / "analysis" / "chats.json")),
                 "steering": "\n".join(map(steering, steered)),
             },
