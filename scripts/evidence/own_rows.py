@@ -6,12 +6,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from evidence.wider import told
 from instruction_vectors.continual.compare import Rows, compare
 from instruction_vectors.continual.result import Result, counted_probes, learnt, probes
 from instruction_vectors.errors import DataError
 from instruction_vectors.evaluation.statistics import mean_of_means
 from instruction_vectors.files import read_json
-from instruction_vectors.reporting.values import DASH, estimate, show, show_full
+from instruction_vectors.reporting.values import DASH, show
 
 _PLAIN = "none"
 _HEADS = (
@@ -59,7 +60,8 @@ def _numbers(seeds: Sequence[Result], found: Mapping[str, Any] | None) -> list[s
     apart = [DASH] * 3
     if found:
         share = DASH if found["ip_recovered"] is None else f"{100 * found['ip_recovered']:.0f} %"
-        apart = [_told(found["ap_delta"], found["ap_interval"]), _told(found["ip"]["gain"], found["ip"]["gain_interval"]), share]
+        ap, ip = told(found["ap_delta"], found["ap_interval"], plus=True), found["ip"]
+        apart = [ap, told(ip.get("gain"), ip.get("gain_interval"), plus=True), share]
     first = [[each["stages"][0]["matrix"][each["tasks"][0]]] for each in seeds]
     learnt_now = _arrow(first, [learnt(each) for each in seeds])
     return [learnt_now, apart[0], _left(seeds, "in_context"), *apart[1:], _left(seeds, "zero_shot")]
@@ -75,8 +77,3 @@ def _left(seeds: Sequence[Result], form: str) -> str:
 
 def _arrow(before: Rows, after: Rows) -> str:
     return f"{show(mean_of_means(before))} → {show(mean_of_means(after))}"
-
-
-def _told(value: float, interval: Sequence[float]) -> str:
-    told = estimate(value, interval)
-    return DASH if told is None else show_full(told, plus=True)

@@ -57,8 +57,8 @@ def _given_back(headlines: Mapping[str, Any]) -> str:
         for name, found in headlines.items():
             ip, gp = found[sequence]["ip"], found[sequence]["gp"]
             share = DASH if ip.get("share") is None else f"{ip['share']:.2f}"
-            told = [_given(ip), share, _given(gp)]
-            lines.append(f"| {sequence} | {name} | {' | '.join(told)} |")
+            parts = [_given(ip), share, _given(gp)]
+            lines.append(f"| {sequence} | {name} | {' | '.join(parts)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -114,5 +114,10 @@ def _above(headlines: Mapping[str, Any]) -> str:
 
 
 def _told(found: Mapping[str, Any], what: str, *, plus: bool = False) -> str:
-    value = estimate(found.get(what), found.get(f"{what}_interval"))
-    return DASH if value is None else show_full(value, plus=plus)
+    return told(found.get(what), found.get(f"{what}_interval"), plus=plus)
+
+
+def told(value: Any, interval: Any, *, plus: bool = False) -> str:
+    """A number with its interval, a dash where it was not measured."""
+    known = estimate(value, interval)
+    return DASH if known is None else show_full(known, plus=plus)

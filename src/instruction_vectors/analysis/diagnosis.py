@@ -61,7 +61,7 @@ def diagnose(
     stages = stages_in(tuned, names)
     pair = open_pair(base, [*stages.values()][-1] if stages else tuned, tokenizer=tokenizer, dtype=dtype)
     with pair.base() as model:
-        for folder in stages.values():  # those before the last are opened after hours
+        for folder in [*stages.values()][:-1]:  # those before the last are opened after hours
             check_files(model, pair.tokenizer, folder)
     with track("Diagnosis", 9 * len(subjects), "step") as advance:
         examination = Examination(pair, subjects, extra, plan, _counter(advance), lm_eval)

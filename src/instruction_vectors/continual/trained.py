@@ -29,7 +29,7 @@ def as_trained(base: nn.Module, folder: Path) -> Iterator[nn.Module]:
     Raises:
         DataError: no finished cell, one that has left its adapters elsewhere, or another original model.
     """
-    method = _restored(base, folder)
+    method = _restored(base, folder, *_restorable(folder))
     try:
         with method.evaluating() as model:
             model.eval()
@@ -52,9 +52,7 @@ def trained_model(folder: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
         DataError: no finished cell, or one that has left its adapters elsewhere.
         ModelError: its original model cannot be opened.
     """
-    cell, *_ = _restorable(Path(folder))
-    base, tokenizer = load(cell.model, dtype=getattr(torch, cell.dtype))
-    return _restored(base, Path(folder)).merged(), tokenizer
+    return _whole(Path(folder), *_restorable(Path(folder)))
 
 
 def export_model(folder: str | Path, out: str | Path) -> None:
@@ -67,18 +65,22 @@ def export_model(folder: str | Path, out: str | Path) -> None:
     out = Path(out).resolve()
     if out == Path.cwd() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise DataError(f"{out} is there already; choose another folder for the model")
-    _restorable(Path(folder))
+    found = _restorable(Path(folder))
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-        model, tokenizer = trained_model(folder)
-        model.save_pretrained(whole := Path(beside) / "model")
-        tokenizer.save_pretrained(whole)
-        whole.replace(out)
+        model, tokenizer = _whole(Path(folder), *found)
+        model.save_pretrained(written := Path(beside) / "model")
+        tokenizer.save_pretrained(written)
+        written.replace(out)
 
 
-def _restored(base: nn.Module, folder: Path) -> Method:
+def _whole(folder: Path, cell: Cell, fingerprint: str, kept: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    base, tokenizer = load(cell.model, dtype=getattr(torch, cell.dtype))
+    return _restored(base, folder, cell, fingerprint, kept).merged(), tokenizer
+
+
+def _restored(base: nn.Module, folder: Path, cell: Cell, fingerprint: str, kept: Path) -> Method:
     """A cell's method over the original model, as it was at the end."""
-    cell, fingerprint, kept = _restorable(folder)
     if model_fingerprint(base) != fingerprint:
         raise DataError(f"{folder} was trained from another model than {cell.model!r} is here: the weights differ")
     method = method_named(cell.method)(cell.stage, cell.own_settings)

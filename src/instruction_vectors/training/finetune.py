@@ -26,9 +26,8 @@ from instruction_vectors.files import read_json, sha256_of, write_json
 from instruction_vectors.models.adapters import adaptable
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.progress import duration
-from instruction_vectors.tasks import load_task
 from instruction_vectors.training.anchors import steered_anchors
-from instruction_vectors.training.forgetting import ROWS, TASKS, ForgettingCallback
+from instruction_vectors.training.forgetting import ForgettingCallback, usual_probes
 from instruction_vectors.training.packed import packed_trainer
 from instruction_vectors.training.recipe import Recipe
 from instruction_vectors.training.rows import Row, encode_rows, read_rows
@@ -138,11 +137,11 @@ def _adapted(model: nn.Module, recipe: Recipe) -> nn.Module:
 def _untouched(rows: Sequence[Row], say: Say | None) -> list[Probe]:
     """What is watched by default, but for tasks whose instruction the rows are under: those are learnt."""
     texts = ["\n".join([row.get("instruction", ""), row.get("prompt", ""), *_said(row)]) for row in rows]
-    tasks = [load_task(name) for name in TASKS]
-    trained = [task.name for task in tasks if any(words in text for words in task.instructions for text in texts)]
+    probes = usual_probes()
+    trained = [p.task.name for p in probes if any(words in text for words in p.task.instructions for text in texts)]
     if trained and say and _main():
         say(f"not watched for forgetting, since the rows are under its instruction: {', '.join(trained)}")
-    return [Probe.of(task, ROWS) for task in tasks if task.name not in trained]
+    return [probe for probe in probes if probe.task.name not in trained]
 
 
 def _said(row: Row) -> Iterator[str]:

@@ -28,6 +28,11 @@ DEFAULT_FORMS: tuple[Form, ...] = ("in_context", "instruction", "knowledge")
 logger = logging.getLogger(__name__)
 
 
+def usual_probes() -> list[Probe]:
+    """What is watched by default."""
+    return [Probe.of(load_task(name), ROWS) for name in TASKS]
+
+
 class ForgettingCallback(TrainerCallback):
     """Measures untouched rows before training, every so many steps and at the end, and acts when abilities are lost.
 
@@ -83,7 +88,7 @@ class ForgettingCallback(TrainerCallback):
         if every < 1 or not margin >= 0:
             raise TrainingError(f"every must be at least 1 and margin not below 0, got {every} and {margin}")
         if probes is None:
-            probes = [Probe.of(load_task(name), ROWS) for name in TASKS]
+            probes = usual_probes()
         if forms is None:
             ranked = any(probe.task.knowledge for probe in probes)
             forms = [form for form in DEFAULT_FORMS if ranked or form not in RANKED]

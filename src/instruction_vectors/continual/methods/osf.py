@@ -79,14 +79,13 @@ class OSF(Method):
     def merged(self) -> nn.Module:
         """Also what the matrices had learnt before the last task."""
         for _, layer in self._layers():
-            if parametrize.is_parametrized(matrix := layer.get_base_layer()):
-                parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=True)
+            _plain(layer, learnt=True)
         return super().merged()
 
     def detach(self) -> None:
         """Take everything off the base model again."""
         for _, layer in self._layers():
-            _forget(layer)
+            _plain(layer)
         super().detach()
 
     def _layers(self) -> list[tuple[str, OSFLayer]]:
@@ -94,7 +93,7 @@ class OSF(Method):
 
     def _decompose(self, learnt: Mapping[str, Tensor]) -> None:
         for name, layer in self._layers():
-            _forget(layer)
+            _plain(layer)
             parametrize.register_parametrization(layer.get_base_layer(), "weight", _Learnt(layer, learnt[name]))
             layer._detach_hooks()
             layer.update_layer("default", layer.effective_rank["default"], self.model.peft_config["default"])
@@ -131,7 +130,7 @@ def _learnt(layer: OSFLayer) -> Tensor:
     return change
 
 
-def _forget(layer: OSFLayer) -> None:
-    """The original matrix again."""
+def _plain(layer: OSFLayer, *, learnt: bool = False) -> None:
+    """A plain matrix again: the original one, or what it has become before the task in hand."""
     if parametrize.is_parametrized(matrix := layer.get_base_layer()):
-        parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=False)
+        parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=learnt)
