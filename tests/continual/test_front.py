@@ -236,6 +236,19 @@ def test_arms_that_span_no_front_without_anchors_are_placed_above_both():
     assert above["zero_shot_anchors_kl"]["no_anchors"]["gap"] == pytest.approx((35 - 34 + 22 * 18 / 28) / 40)
 
 
+def test_an_arm_with_more_seeds_than_guided_training_is_placed_on_all_of_its_own():
+    kept = (20, 24, 40)
+    cells = [result(0, (36, 30), (28, 20), guide="iv")]
+    cells += [result(seed, (36, 12), (30, 30)) for seed in range(3)]
+    cells += [result(seed, (36, 14), (30, 30), method="osf") for seed in range(3)]
+    cells += [result(seed, (36, hits), (30, 30), method="osf+steered_anchors", guide="anchors_iv") for seed, hits in enumerate(kept)]
+    found = headline(cells)["func"]["A"]
+    assert found["fronts"]["no_anchors"]["arms"] == {"sequential": 1, "osf": 1}
+    placed = found["above"]["osf+steered_anchors + anchors_iv"]["no_anchors"]
+    assert placed["arms"] == {"sequential": 3, "osf": 3}
+    assert placed["gap"] == pytest.approx((28 - 14) / 40)
+
+
 def test_one_arm_is_no_front():
     found = headline([result(0, (36, 12), (30, 20)), result(0, (36, 30), (28, 20), guide="iv")])["func"]["A"]
     assert (found["fronts"], found["above"]) == ({}, {})

@@ -95,23 +95,22 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 def _beside(guided: Sequence[Result], cells: Sequence[Result], best: Rate) -> dict[str, Any]:
     """Guided training against every other arm at each of its rates, and it and the arms that span no front above each front."""
-    arms = _others(guided, cells, best)
+    arms, every = _others(guided, cells, best), _by_arm(cells)
     return {
         "beside": {_at_rate(*arm, best): against(paired, guided) for arm, paired in arms.items()},
         "fronts": _fronts(guided, arms, best),
+        # Each on all its own cells, which may be more seeds than guided training has.
         "above": {
             _at_rate(*arm, best): fronts
-            for arm, own in arms.items()
-            if not _spans(*arm[0], anchored=False) and (fronts := _fronts(own, _others(own, cells, best), best))
+            for arm in arms
+            if not _spans(*arm[0], anchored=False) and (fronts := _fronts(every[arm], _others(every[arm], cells, best), best))
         },
     }
 
 
 def _others(own: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[Arm, list[Result]]:
     """Of every other arm at each of its rates the cells that are `alike` to an arm's own, in the order of tables."""
-    arms: dict[Arm, list[Result]] = defaultdict(list)
-    for result in cells:
-        arms[way(result), rate(result)].append(result)
+    arms = _by_arm(cells)
     del arms[way(own[0]), rate(own[0])]
     paired = {arm: [other for _, other in alike(own, results)] for arm, results in arms.items()}
     order = [PLAIN, *_arms(result for results in arms.values() for result in results)]
@@ -119,6 +118,13 @@ def _others(own: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[
     return {
         arm: paired[arm] for arm in sorted(found, key=lambda arm: (order.index(arm[0]), arm[1] != best, -arm[1][0], arm[1][1]))
     }
+
+
+def _by_arm(cells: Iterable[Result]) -> dict[Arm, list[Result]]:
+    arms: dict[Arm, list[Result]] = defaultdict(list)
+    for result in cells:
+        arms[way(result), rate(result)].append(result)
+    return arms
 
 
 def _fronts(guided: Sequence[Result], arms: Mapping[Arm, Sequence[Result]], best: Rate) -> dict[str, dict[str, Any]]:
