@@ -2,12 +2,14 @@
 
 import errno
 import json
+import os
 import tempfile
 
 import pytest
 from click.testing import CliRunner
 
 import instruction_vectors.demo
+import instruction_vectors.files
 import instruction_vectors.models.loading
 import instruction_vectors.tasks
 from instruction_vectors.cli import main
@@ -107,6 +109,15 @@ def test_a_report_needs_results(iv, tmp_path):
     (tmp_path / "results.json").write_text("[1]")
     failed(iv("report", tmp_path), "results.json: expected an object, got list")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(iv, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(instruction_vectors.files, "write_atomic", full)
+    (tmp_path / "results.json").write_text("{}")
+    failed(iv("report", tmp_path, "--markdown"), "iv: No space left on device")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +235,9 @@ def test_heads_are_not_tried_together_on_another_measure_than_was_asked_for(iv, 
         ),
         (["tasks", "validate", "present-past", "--task", "x"], "--task would go unheard without a benchmark and its --data-dir"),
         (["train", "--data", "d.jsonl", "--out", "o", "--anchors", "0.5"], "--anchors would go unheard without --vector anchors"),
+        (["train", "--data", "d", "--out", "o", "--plain", "--teacher-cache", "c"], "--teacher-cache would go unheard without"),
+        (["bench", "--replay", "r.json", "--model", "other", "--seeds", "1"], "--seeds, --model would go unheard beside"),
+        (["bench", "--bisect", "r.json", "--replay", "q.json"], "--replay would go unheard beside --bisect"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

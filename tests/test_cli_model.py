@@ -5,6 +5,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import instruction_vectors.models.loading
@@ -30,6 +31,10 @@ def test_effects_lists_the_strongest_heads_and_writes_them_all(iv, tmp_path):
     kept = json.loads(out.read_text())
     assert len(kept["heads"]) == 270
     assert all(head["low"] <= head["effect"] <= head["high"] for head in kept["heads"])
+    assert (kept["task"], kept["chat"], kept["screen"]) == ("present-past", False, None)
+    assert kept["rows"] == load_task("present-past").fingerprint
+    assert kept["versions"]["torch"] == torch.__version__
+    assert len(kept["model_fingerprint"]) == 64
     written = kept["effects"]
     assert (len(written), len(written[0]), len(written[0][0])) == (1, 30, 9)
     heads = json.loads(result.stdout)
@@ -150,6 +155,10 @@ def test_eval_measures_every_form_a_task_has(iv):
     assert set(measured["capitalize"]) == {"in_context", "zero_shot"}
     assert set(measured["country-capital"]) == {"in_context", "zero_shot", "knowledge", "instruction"}
     assert all(len(values) == 2 for forms in measured.values() for values in forms.values())
+    told = iv("eval", "capitalize", "--rows", "2").stdout.splitlines()
+    for line in told:
+        low, high = map(float, line.split("[")[1].split("]")[0].split(", "))
+        assert high - low > 0.5  # two rows tell little, also where they agree
 
 
 def test_generate_writes_with_and_without_a_vector_side_by_side(iv, tmp_path):

@@ -150,6 +150,10 @@ def test_a_report_stands_beside_another_and_is_had_as_markdown_and_latex(iv, tmp
     assert all("+0.20" in text for text in texts.values())
     assert 'href="./results.json"' in texts["html"]
     assert str(tmp_path / "old") in texts["html"].replace("<wbr>", "")
+    (tmp_path / "old/results.json").write_text("{}")
+    result = iv("report", tmp_path / "new", "--against", tmp_path / "old")
+    assert result.exit_code == 0
+    assert "have no number in common" in result.stderr
 
 
 def test_more_heads_than_there_are_fail_before_the_sweep(iv, tok, monkeypatch):

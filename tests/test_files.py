@@ -87,6 +87,12 @@ def test_a_broken_file_is_refused_with_the_place(tmp_path, content, message):
         read_json(path)
 
 
+def test_a_mark_of_the_byte_order_is_no_part_of_a_text(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    assert list(read_json_lines(path)) == [(1, {"a": 1})]
+
+
 def test_missing_files_and_folders_are_refused_by_name(tmp_path):
     for read in (read_json, lambda path: list(read_json_lines(path))):
         with pytest.raises(DataError, match=r"gone\.json: no such file"):

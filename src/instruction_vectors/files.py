@@ -118,7 +118,7 @@ def read_text(path: Path) -> str:
         DataError: missing, cannot be read, or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a mark of the byte order, as some editors write it, is no text
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:

@@ -1,7 +1,10 @@
 """`iv diagnose`: exit status, and what it prints and writes."""
 
+import errno
 import json
+import os
 
+import click
 import pytest
 import tiny
 import tiny_training
@@ -85,3 +88,25 @@ def test_what_cannot_be_read_is_told(iv, tmp_path):
     result = iv("--tuned", "tiny", "--task", tmp_path / "none.jsonl", "--task", "antonym")
     assert result.exit_code == 1
     assert "no such file" in result.stderr
+
+
+def test_what_was_measured_is_on_disk_before_it_is_printed(iv, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
+    monkeypatch.setattr(click, "echo", broken)
+    iv("--tuned", "tiny", *tasks, "--rows", 6, "--out", tmp_path / "out")
+    assert set(json.loads((tmp_path / "out/diagnosis.json").read_text())["tasks"]) == {"t1", "t5"}
+
+
+def test_tables_of_an_earlier_diagnosis_do_not_stay_among_the_new(iv, tmp_path):
+    tasks = [part for k in (1, 5) for part in ("--task", file_of(tmp_path, f"t{k}", k))]
+    asked = ("--tuned", "tiny", *tasks, "--rows", 6, "--out", tmp_path / "out")
+    iv(*asked)
+    tables = tmp_path / "out/tables"
+    written = sorted(path.name for path in tables.iterdir())
+    for name in ("lm_eval.parquet", "verdicts.csv", "of my own.csv"):
+        (tables / name).write_text("old")
+    iv(*asked)
+    assert sorted(path.name for path in tables.iterdir()) == sorted([*written, "of my own.csv"])

@@ -371,4 +371,12 @@ def test_bad_tasks_are_told_before_any_model_is_opened():
 def test_the_default_tasks_are_the_shipped_ones_with_a_knowledge_form():
     subjects = subjects_of(None, Plan())
     assert len(subjects) == 14
+    # Those of 106 rows are left out where more are asked for.
+    assert subjects.keys() - subjects_of(None, Plan(rows=100)).keys() == {"country-language", "fruit-or-vegetable"}
     assert all(subject.task.knowledge for subject in subjects.values())
+
+
+def test_a_task_named_twice_is_measured_once_and_is_no_control_of_itself():
+    assert list(subjects_of([*TASKS, TASKS[0]], PLAN, trained=(TASKS[1], TASKS[1]))) == ["one", "two", "three"]
+    with pytest.raises(DataError, match="two tasks or more"):
+        subjects_of([TASKS[0], TASKS[0]], PLAN)

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from instruction_vectors.analysis.result import TaskDiagnosis
 from instruction_vectors.analysis.verdict import Evidence, Rules, Rung, judge
+from instruction_vectors.analysis.words import remedy
 from instruction_vectors.evaluation.knowledge import Estimate
 
 RULES = Rules(margin=0.2, recovered=0.25, unrecovered=0.5)
@@ -53,6 +55,33 @@ def test_what_the_base_cannot_do_cannot_be_lost():
         verdict = judged(base=about(0.25), drop=about(drop), drop_bound=bound)
         assert verdict.name == "inconclusive"
         assert "base itself" in verdict.reason
+        assert verdict.nothing_to_lose
+    assert not judged(drop=about(0.25), drop_bound=0.4).nothing_to_lose
+
+
+@pytest.mark.parametrize(
+    ("ranked", "written", "said"),
+    [
+        ("intact", "never", "nothing to do"),
+        ("never", "never", "the base itself does not do it"),
+        ("open", "never", "measure more rows"),
+        ("never", "lost", "train again on it"),
+    ],
+)
+def test_what_the_base_never_did_asks_for_no_more_rows(ranked, written, said):
+    made = {
+        "intact": judged(drop=about(0), drop_bound=0.1),
+        "never": judged(base=about(0)),
+        "open": judged(drop=about(0.25), drop_bound=0.4),
+        "lost": judge(replace(WORSE, rungs=(repair(share=0.0),)), RULES),
+    }
+    assert {name: verdict.name for name, verdict in made.items()} == dict.fromkeys(("never", "open"), "inconclusive") | {
+        "intact": "intact",
+        "lost": "lost",
+    }
+    task = TaskDiagnosis({}, None, {}, [], made[ranked], [], made[written])
+    assert said in remedy(task)
+    assert ("more rows" in remedy(task)) == (ranked == "open" or ranked == written == "never")
 
 
 def test_a_repair_that_beats_its_controls_shows_suppression():

@@ -241,7 +241,8 @@ def test_an_arm_with_more_seeds_than_guided_training_is_placed_on_all_of_its_own
     cells = [result(0, (36, 30), (28, 20), guide="iv")]
     cells += [result(seed, (36, 12), (30, 30)) for seed in range(3)]
     cells += [result(seed, (36, 14), (30, 30), method="osf") for seed in range(3)]
-    cells += [result(seed, (36, hits), (30, 30), method="osf+steered_anchors", guide="anchors_iv") for seed, hits in enumerate(kept)]
+    way = {"method": "osf+steered_anchors", "guide": "anchors_iv"}
+    cells += [result(seed, (36, hits), (30, 30), **way) for seed, hits in enumerate(kept)]
     found = headline(cells)["func"]["A"]
     assert found["fronts"]["no_anchors"]["arms"] == {"sequential": 1, "osf": 1}
     placed = found["above"]["osf+steered_anchors + anchors_iv"]["no_anchors"]

@@ -36,3 +36,11 @@ def test_a_control_is_set_beside_plain_training(tmp_path: Path) -> None:
     results = gather(tmp_path / "grid")
     assert results["grid"]["headline"]["controls"].keys() == {"replay"}
     assert "| replay |" in write_markdown(results).split("Against plain training")[1].split("###")[0]
+
+
+def test_a_result_of_something_else_is_named(tmp_path: Path) -> None:
+    strange = tmp_path / "cells/shipped-x/mine/result.json"
+    strange.parent.mkdir(parents=True)
+    strange.write_text('{"accuracy": 1}')
+    with pytest.raises(DataError, match=r"mine/result\.json: not a cell's"):
+        gather(tmp_path)

@@ -1,9 +1,11 @@
 """Where an answer has ended, for tokenizers that write a full stop and a newline in one, or letters in parts."""
 
+import copy
+
 import pytest
 import torch
 import transformers
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -13,12 +15,16 @@ from instruction_vectors.evaluation.scoring import score
 from instruction_vectors.models.tokens import encode_pair
 
 TEXTS = ["", " cat", "s", ".", ".\n", "\n", ".,", "\ufffd", "\ufffda", " the", "ा", "<end>", "-", " cats", ".\n\n", ".s"]
+TEXTS += [" \n", "\r\n", " a\n"]
 SPECIAL = frozenset({11})
 
 
 @pytest.mark.parametrize(
     ("ends", "expected"),
-    [("word", {"", " cat", ".", ".\n", "\n", ".,", " the", "<end>", "-", " cats", ".\n\n", ".s"}), ("line", {"\n", "<end>"})],
+    [
+        ("word", {"", " cat", ".", ".\n", "\n", ".,", " the", "<end>", "-", " cats", ".\n\n", ".s", " \n", "\r\n", " a\n"}),
+        ("line", {"\n", "<end>", " \n", "\r\n"}),
+    ],
 )
 def test_what_ends_a_word_and_what_a_line(ends, expected):
     endings = Endings(TEXTS, SPECIAL, ends)
@@ -90,3 +96,11 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(tokenizer, broken):
         model.transformer.ln_f.bias[0] = broken
     with pytest.raises(ModelError, match="the model's logits are not numbers"):
         score(model, tokenizer, ["x A:"], [[" Paris", " Rome"]])
+
+
+def test_a_token_marked_special_without_a_role_ends_an_answer(tokenizer):
+    marked = copy.deepcopy(tokenizer)
+    marked.add_tokens([AddedToken("<|turn|>", special=True)])
+    end = marked.convert_tokens_to_ids("<|turn|>")
+    assert end not in marked.all_special_ids
+    assert all(Endings.of(marked, ends).after(end) for ends in ("word", "line"))

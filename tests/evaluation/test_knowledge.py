@@ -77,3 +77,10 @@ def test_rows_that_are_not_the_same_cannot_be_linked():
         split_drop({"a": rows([1, 1], [1, 1])}, {"a": rows([1], [1])})
     with pytest.raises(DataError, match="'a'"):
         linked({"a": {"knowledge": [1.0]}})
+
+
+def test_a_split_over_knowledge_below_chance_is_refused():
+    worse_than_chance = {"a": rows([-1 / 3] * 40, [1] * 40)}
+    split = split_drop(worse_than_chance, {"a": rows([1] * 40, [1] * 40)})
+    assert (split.knowledge_part, split.instruction_part) == (None, None)
+    assert "below chance" in split.reason

@@ -1,8 +1,9 @@
 """The report's section on a diagnosis: what it shows, and that hostile names stay text."""
 
-from instruction_vectors.reporting import figure_svg, figures, tables
+from instruction_vectors.reporting import figure_svg, figures, sections, tables
 from instruction_vectors.reporting.palette import LIVE
 from instruction_vectors.reporting.report import render_html
+from instruction_vectors.reporting.tables.main import main_tables
 
 NAME = '"><svg onload=alert(2)>'
 
@@ -47,6 +48,20 @@ def test_the_tables_hold_the_numbers():
         [NAME, "few-shot", "0.80 [0.70, 0.90]", "0.97 [0.87, 1.07]", "0.88", "–", "1 of 2", "yes"]
     ]
     assert text(tables.conditions(RESULTS)) == [[NAME, "base", "0.10", "0.90"], [NAME, "tuned", "0.00", "0.20"]]
+
+
+def test_markdown_holds_every_table_of_the_page():
+    captions = {table.caption for section in sections.build(RESULTS)[0] for block in section.blocks for table in block.tables}
+    assert captions == {table.caption for table in main_tables(RESULTS)}
+    assert "What got worse" in captions
+
+
+def test_markdown_holds_every_table_of_a_run_s_page(make_results):
+    results = make_results()
+    blocks = [block for section in sections.build(results)[0] if section.ident != "run" for block in section.blocks]
+    captions = {table.caption for block in blocks for table in (*block.tables, *block.folded)}
+    assert captions <= {table.caption for table in main_tables(results)}
+    assert {"Exact match", "Untouched tasks, zero-shot"} <= captions
 
 
 def test_the_report_of_a_diagnosis_stands_alone():

@@ -163,3 +163,11 @@ def test_tasks_that_move_alike_give_no_false_certainty(make_results):
     for row in arm["per_task"].values():
         row["knowledge"] = [0.5] * 4
     assert "no clear change (0.00 [−0.14, +0.14])" in findings.knowledge(results)["sequential"]
+
+
+def test_a_task_whose_first_token_tells_nothing_counts_nowhere_in_the_sentence(make_results):
+    results = make_results()
+    (before,) = findings.steering(results)
+    copied = {"x+c": 0.0, "x+c+iv": 0.0, "x+c+other_iv": 0.0, "note": "copying always gives the first token"}
+    results["steering"] |= {"copying one": copied, "copying two": copied}
+    assert findings.steering(results) == [before]

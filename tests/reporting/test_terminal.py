@@ -16,6 +16,7 @@ def test_layers_are_numbered_by_ten_and_lines_are_equally_wide():
     lines = heat_lines([[0.1] * 12 for _ in range(24)])
     assert lines[0] == "  layer 0         10        20  "
     assert {len(line) for line in lines} == {len(lines[0])}
+    assert heat_lines([[0.1]] * 21)[0] == " layer 0         10         "  # half of 20 would read 2
     assert lines[10].startswith("head 9  █")
     assert lines[12] == "head 11 " + "█" * 24
 

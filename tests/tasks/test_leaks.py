@@ -94,3 +94,14 @@ def test_the_report_tells_leaks_and_what_could_not_be_compared(tmp_path: Path) -
 
 def test_without_a_folder_nothing_is_compared(tmp_path: Path) -> None:
     assert validate(load_benchmark("long", folder(tmp_path))).leaks == ()
+
+
+def test_a_benchmarks_own_folder_is_compared_with_its_neighbours(tmp_path: Path) -> None:
+    data = folder(tmp_path)
+    long = load_benchmark("long", data)
+    assert leaks_in(data / "long", long) == leaks_in(data, long)
+    (tmp_path / "alone").mkdir()
+    (data / "long").rename(tmp_path / "alone/mine")
+    found, notes = leaks_in(tmp_path / "alone/mine", long)
+    assert (found, len(notes)) == ((), 1)
+    assert "no other set and no eval/" in notes[0]

@@ -55,6 +55,9 @@ def test_whole_numbers_of_a_csv_count_the_options_unless_they_are_options_and_bl
     for options, outputs in columns:
         task = read_table_task(describe(tmp_path, table, options=options))
         assert [row.output for row in task.rows] == outputs
+        if options is not None:  # numbers of JSON are read alike
+            (tmp_path / "rows.jsonl").write_text('{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n')
+            assert read_table_task(describe(tmp_path, None, data="rows.jsonl", options=options)).rows == task.rows
 
 
 def test_json_lines_parquet_and_saved_datasets_read_the_same(tmp_path: Path) -> None:
@@ -110,6 +113,13 @@ def test_a_hub_dataset_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.
         ("text,label,label\ngood,up,down\n", {}, "rows.csv: the header names 'label' more than once"),
         ("text,label\ngood,2\n", {"options": ["u", "v"]}, "rows.csv, row 1: column 'label' is 2, but there are options 0 to 1"),
         ("text,label\na,0\nb,2\n", {"options": ["1", "2"]}, "row 2: column 'label' is 2, but there are options 0 to 1"),
+        (
+            'text\tlabel\n"Never\tup\nso\tdown\nmuch"\tup\n',
+            {"data": "rows.tsv"},
+            "row 1: a quote mark holds columns or lines together",
+        ),
+        ('text\tlabel\n"Well," she said\tup\n', {"data": "rows.tsv"}, "where quote marks are text, save the table as JSON lines"),
+        ("{}", {"data": "rows.json"}, "rows.json: tables are read from .csv, .tsv, .jsonl and .parquet"),
         (f"text,label\na,{'9' * 5000}\n", {"options": ["u", "v"]}, f"column 'label' is {'9' * 20}, but there are options"),
         (CSV, {"options": ["up"]}, "rows.csv, row 2: the output 'down' is not among the options: up"),
         ("text,label\ngood,up\n", {"options": ["up"]}, "lists fewer than two options, which leaves nothing to choose"),

@@ -1,6 +1,7 @@
 """A task's own rules: what it refuses, how it splits, which options it offers."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
@@ -125,3 +126,15 @@ def test_another_right_option_is_left_out_where_that_leaves_a_choice(kind, chang
     row = Example("a, b, c, d", "a", references=("a", "b"))
     task = a_task(rows=(row, Example("a, d", "a")), kind=kind, **changes)
     assert set(task.choices(row)) == expected
+
+
+def test_words_that_a_choice_repeats_are_one_option_and_the_answer_is_among_them():
+    task = a_task(rows=(Example("cat, dog, cat, cat", "cat"),), kind="choose")
+    assert sorted(task.choices(task.rows[0])) == ["cat", "dog"]
+    with pytest.raises(DataError, match="row 1: the output 'q' is no word of its input"):
+        a_task(rows=(Example("x, y", "q"),), kind="choose")
+
+
+def test_an_instruction_after_the_input_is_refused():
+    with pytest.raises(DataError, match=re.escape("needs {instruction} before {input}")):
+        a_task(layout="{input}\n{instruction}\nAnswer:")

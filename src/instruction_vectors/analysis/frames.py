@@ -8,6 +8,8 @@ from instruction_vectors.errors import IVError, install_extra
 from instruction_vectors.evaluation.abilities import FORMS
 from instruction_vectors.evaluation.knowledge import Estimate
 
+TABLES = ("verdicts", "changes", "repairs", "grid", "where", "effects", "stages", "lm_eval")
+
 
 def frames(diagnosis: Diagnosis) -> dict[str, Any]:
     """Tables (`pandas.DataFrame`) by name: `verdicts`, `changes` (a row a task and form), `repairs`, `grid`, `where`, `effects`;

@@ -73,13 +73,21 @@ class Subject:
         Raises:
             DataError: too few rows, or a task that cannot be ranked (one answer only).
         """
-        need = plan.rows + plan.validation_rows + plan.shots + 1
+        need = cls.rows_needed(plan)
         if len(task.rows) < need:
-            raise DataError(f"task {task.name!r} has {len(task.rows)} rows; with these settings a diagnosis needs {need}")
+            raise DataError(
+                f"task {task.name!r} has {len(task.rows)} rows; with these settings a diagnosis needs {need}: "
+                "measure fewer rows (--rows), or other tasks (--task)"
+            )
         queries, validation, rest = task.split(plan.rows, plan.validation_rows, -1, seed=plan.seed)
         if len(task.choices(queries.rows[0])) < 2:
             raise DataError(f"task {task.name!r}: every answer is the same, so there is nothing to choose from")
         return cls(Probe(task, queries.rows, rest, plan.shots), validation.rows)
+
+    @staticmethod
+    def rows_needed(plan: Plan) -> int:
+        """The fewest a task may have."""
+        return plan.rows + plan.validation_rows + plan.shots + 1
 
     def again(self, turn: int) -> Probe:
         """The same rows and options asked for anew: other shots, and the next wordings of instruction and cloze."""
@@ -105,7 +113,7 @@ def _turned(wordings: tuple[str, ...], turn: int) -> tuple[str, ...]:
 
 
 def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan, trained: Sequence[Task] = ()) -> dict[str, Subject]:
-    """The tasks of a diagnosis by name; by default the shipped ones with a knowledge form and rows enough.
+    """The tasks of a diagnosis by name, each once; by default the shipped ones with a knowledge form and rows enough.
 
     Those of `trained` that are not among them come last.
 
@@ -114,8 +122,9 @@ def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan, trained: 
     """
     loaded = [task if isinstance(task, Task) else load_task(task) for task in (task_names() if tasks is None else tasks)]
     if tasks is None:
-        loaded = [task for task in loaded if task.knowledge]
-    loaded += [task for task in trained if task not in loaded]
+        loaded = [task for task in loaded if task.knowledge and len(task.rows) >= Subject.rows_needed(plan)]
+    everything = [*loaded, *trained]
+    loaded = [task for number, task in enumerate(everything) if task not in everything[:number]]
     names = [task.name for task in loaded]
     if len(set(names)) != len(names):
         loaded = [replace(task, name=f"{task.name} ({k})") for k, task in enumerate(loaded)]

@@ -2,9 +2,10 @@
 
 import shutil
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
-from instruction_vectors.analysis.frames import table_library, write_frames
+from instruction_vectors.analysis.frames import TABLES, table_library, write_frames
 from instruction_vectors.analysis.result import BAD, Diagnosis
 from instruction_vectors.analysis.summary import markdown
 from instruction_vectors.errors import DataError
@@ -57,7 +58,10 @@ def _vector(folder: Path, task: str) -> Path:
 
 
 def _forget(folder: Path) -> None:
-    """Take away the remedies that an earlier diagnosis wrote here, and nothing else."""
+    """Take away the tables and remedies that an earlier diagnosis wrote here, and nothing else."""
+    if (folder / "diagnosis.json").exists():
+        for name, ending in product(TABLES, (".parquet", ".csv")):
+            (folder / "tables" / f"{name}{ending}").unlink(missing_ok=True)
     bad = _bad_before(folder)
     for name in bad:
         shutil.rmtree(_vector(folder, name), ignore_errors=True)

@@ -44,8 +44,9 @@ _LADDER = [
     "counts",
 ]
 _NOTE = (
-    "Scores: rank classification, 0 at chance, 1 at best. A share is given only where the drop is clear. Repairs that bring the "
-    "base's weights back or teach do not count towards the verdict."
+    "Scores: rank classification, 0 at chance, 1 at best; of few-shot answers with a vector, whole answers as they are "
+    "written. A share is given only where the drop is clear. Repairs that bring the base's weights back or teach do not count "
+    "towards the verdict."
 )
 
 

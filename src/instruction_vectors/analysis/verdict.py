@@ -94,6 +94,9 @@ class Evidence:
     rungs: Sequence[Rung] = ()
 
 
+_NOTHING_TO_LOSE = "the base itself is not clearly above chance, so there is nothing to lose"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What happened to one task, and why it is thought so."""
@@ -103,12 +106,17 @@ class Verdict:
     by: tuple[str, ...] = ()
     """What showed it: repairs by name, or `knowledge`."""
 
+    @property
+    def nothing_to_lose(self) -> bool:
+        """Whether it is open because the base itself does not do it: more rows would not help."""
+        return self.reason == _NOTHING_TO_LOSE
+
 
 def judge(evidence: Evidence, rules: Rules | None = None) -> Verdict:
     """The verdict of one task."""
     rules = rules or Rules()
     if evidence.base.interval[0] <= rules.margin:
-        return Verdict("inconclusive", "the base itself is not clearly above chance, so there is nothing to lose")
+        return Verdict("inconclusive", _NOTHING_TO_LOSE)
     if evidence.drop_bound < rules.margin:
         return Verdict("intact", f"the drop is surely below the margin of {rules.margin:g}")
     if evidence.drop.interval[0] <= rules.margin:

@@ -96,9 +96,11 @@ def bench(
     from instruction_vectors.continual import bench as grids
 
     if bisected:
+        options.refuse_beside("--bisect", "bisected", "as_json")
         _bisect(bisected, as_json)
         return
     if replayed:
+        options.refuse_beside("--replay", "replayed", "out", "data_dir", "as_json")
         from instruction_vectors.continual.replay import replay
 
         different = replay(replayed, out / "replay", data_dir)

@@ -67,9 +67,9 @@ def diagnose(
     outside = _outside(lm_eval, include_path, limit)
     more: dict[str, Any] = {"lm_eval": outside, "plan": plan, "dtype": getattr(torch, dtype)}
     found = examine(base, tuned or adapter, tasks or None, last=last, trained=trained, **more)
-    click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else markdown(found))
-    if out:
+    if out:  # first: the terminal may be gone after hours
         write_diagnosis(found, out)
+    click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else markdown(found))
     ctx.exit(BAD_VERDICT if found.bad else 0)
 
 

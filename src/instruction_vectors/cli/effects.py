@@ -78,7 +78,9 @@ def effects(
     quiet()
     from instruction_vectors.analysis.heads import strongest
     from instruction_vectors.analysis.kept_effects import DRAWS, FoundHeads, effects_ledger, kept_check, kept_effects
+    from instruction_vectors.environment import versions
     from instruction_vectors.models.anatomy import anatomy_of
+    from instruction_vectors.models.loading import fingerprint_if_here
     from instruction_vectors.progress import track
     from instruction_vectors.reporting import figure_svg
     from instruction_vectors.reporting.terminal import heat_lines
@@ -111,7 +113,8 @@ def effects(
                 together = kept_check(*on, heads=heads, template=template, progress=advance, **asked)
     found = FoundHeads(measured, heads, together)
     if out and parts:
-        write_json(out, {"task": task, **of, **settings, **found.record(seed=drawn["seed"])})
+        made_with = {"model_fingerprint": fingerprint_if_here(opened), "versions": versions()}
+        write_json(out, {**begun, "task": task, **made_with, **found.record(seed=drawn["seed"])})
         shutil.rmtree(parts, ignore_errors=True)
     if svg:
         write_atomic(svg, figure_svg(found.figure(loaded, measure, own=own_answers), "effects"))

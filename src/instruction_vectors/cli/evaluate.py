@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import open_model, quiet
+
+if TYPE_CHECKING:
+    from instruction_vectors.evaluation.abilities import Probe
 
 
 @click.command("eval")
@@ -43,7 +47,8 @@ def evaluate(
         options.refuse_unheard(("scale",), "--vector")
     probes = {name: Probe.of(load_task(name), rows, seed=seed) for name in tasks}  # complains before a model is opened
     quiet()
-    from instruction_vectors.evaluation.statistics import bootstrap_interval
+    from instruction_vectors.analysis.contrast import level
+    from instruction_vectors.evaluation.abilities import RANKED
     from instruction_vectors.progress import track
     from instruction_vectors.vectors.vector import InstructionVector
 
@@ -62,5 +67,11 @@ def evaluate(
         return
     for name, forms in measured.items():
         for form, values in forms.items():
-            low, high = bootstrap_interval(values, seed=seed)
-            click.echo(f"{name}  {form}  {sum(values) / len(values):.2f}  [{low:.2f}, {high:.2f}]  n={len(values)}")
+            found = level(values, _lowest(probes[name]) if form in RANKED else 0.0)
+            low, high = found.interval
+            click.echo(f"{name}  {form}  {found.value:.2f}  [{low:.2f}, {high:.2f}]  n={len(values)}")
+
+
+def _lowest(probe: "Probe") -> float:
+    """The least a row's ranked answer can score: corrected for chance, a wrong one of n options counts -1 / (n - 1)."""
+    return -1 / (min(len(probe.task.choices(row)) for row in probe.queries) - 1)

@@ -6,6 +6,7 @@ import click
 
 from instruction_vectors.allocator import large_blocks_apart
 from instruction_vectors.errors import IVError
+from instruction_vectors.files import storage_failure
 
 _GO_ON = ("bench", "demo", "train")
 """Verbs whose folder always keeps what is finished."""
@@ -30,9 +31,10 @@ class Verbs(click.Group):
             click.echo(f"iv: {error} [{error.code}]", err=True)
             ctx.exit(1)
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and not storage_failure(error):
                 raise
-            click.echo(f"iv: {error.filename}: {error.strerror}", err=True)
+            where = "" if error.filename is None else f"{error.filename}: "
+            click.echo(f"iv: {where}{error.strerror}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             kept = ctx.invoked_subcommand in _GO_ON or _TOLD in ctx.meta

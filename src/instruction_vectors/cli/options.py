@@ -1,5 +1,7 @@
 """Options that several verbs share."""
 
+from collections.abc import Callable
+
 import click
 from click.core import ParameterSource
 
@@ -27,7 +29,22 @@ def refuse_unheard(names: tuple[str, ...], without: str) -> None:
     Raises:
         UsageError: one of them was given.
     """
+    if given := _given(lambda name: name in names):
+        raise click.UsageError(f"{', '.join(given)} would go unheard without {without}")
+
+
+def refuse_beside(flag: str, *heard: str) -> None:
+    """Complain of options on the command line that mean nothing beside a flag, all but those that do.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    if given := _given(lambda name: name not in heard):
+        raise click.UsageError(f"{', '.join(given)} would go unheard beside {flag}")
+
+
+def _given(wanted: Callable[[str], bool]) -> list[str]:
     context = click.get_current_context()
-    called = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
-    if given := [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]:
-        raise click.UsageError(f"{', '.join(called[name] for name in given)} would go unheard without {without}")
+    called = {str(parameter.name): max(parameter.opts, key=len) for parameter in context.command.params}
+    given = (name for name in called if context.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    return [called[name] for name in given if wanted(name)]

@@ -25,13 +25,15 @@ def report(run: Path, against: Path | None, markdown: bool, latex: bool, as_json
     """
     from instruction_vectors.cli.screen import waiting
     from instruction_vectors.files import write_atomic
-    from instruction_vectors.reporting import write_latex, write_markdown, write_report
+    from instruction_vectors.reporting import tables, write_latex, write_markdown, write_report
 
     # The cells of a large grid are compared for seconds.
     with waiting(f"Reading {run} and writing its report"):
         results, raw = _read(run)
         if against:
             results = {**results, "against": {"name": str(against), "results": _read(against)[0]}}
+            if tables.against(results) is None:
+                click.echo(f"iv: {run} and {against} have no number in common, so none stand side by side", err=True)
         written = {"html": write_report(results, run / "report.html", raw=raw)}
         for kind, wanted, render in (("md", markdown, write_markdown), ("tex", latex, write_latex)):
             if wanted:

@@ -60,6 +60,8 @@ def train(out: Path, config: Path | None, guided: bool | None, teacher_cache: Pa
         raise click.UsageError("--guided needs a vector: auto, or the folder of one")
     if settings.get("vector") != "anchors":
         options.refuse_unheard(("anchors",), "--vector anchors (and with --plain, which trains without any)")
+    if settings.get("vector") == "none":
+        options.refuse_unheard(("teacher_cache",), "a vector")
     quiet()
     from instruction_vectors.progress import console, track
     from instruction_vectors.training.finetune import fine_tune

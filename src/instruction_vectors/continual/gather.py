@@ -24,8 +24,19 @@ def gather(out: Path) -> dict[str, Any]:
 
 
 def finished(out: Path) -> list[dict[str, Any]]:
-    """What every finished cell in `out` wrote."""
-    return [read_json(path) for path in sorted((out / "cells").glob("*/*/result.json"))]
+    """What every finished cell in `out` wrote.
+
+    Raises:
+        DataError: a file that is no cell's result.
+    """
+    return [_result(path) for path in sorted((out / "cells").glob("*/*/result.json"))]
+
+
+def _result(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict) or not {"cell", "stages"} <= found.keys():
+        raise DataError(f"{path}: not a cell's result.json")
+    return found
 
 
 def _entry(result: dict[str, Any]) -> dict[str, Any]:

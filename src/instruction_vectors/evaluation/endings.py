@@ -1,5 +1,6 @@
 """Where a written answer has ended: what each token of a vocabulary reads, and whether a word or a line is over with it."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ def _ends_word(text: str) -> bool:
 
 
 def _ends_line(text: str) -> bool:
-    return text.startswith("\n")
+    """Whether no more than blanks come before a line break, LF or CR LF."""
+    return bool(re.match(r"[ \t]*[\r\n]", text))
 
 
 _RULES: Mapping[Ends, Callable[[str], bool]] = {"word": _ends_word, "line": _ends_line}
@@ -46,7 +48,9 @@ class Endings:
             skip = len(tokenizer.decode(anchor))
             texts = [text[skip:] for text in tokenizer.batch_decode([[*anchor, token] for token in range(len(tokenizer))])]
             tokenizer._iv_texts = texts
-        return cls(texts, frozenset(tokenizer.all_special_ids), ends)
+        # A model's end of turn may be marked special without a role of its own (eos, pad …), Phi-3's `<|end|>` for one.
+        unnamed = (token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+        return cls(texts, frozenset((*tokenizer.all_special_ids, *unnamed)), ends)
 
     def after(self, token: int) -> bool:
         """Whether what was written before `token` is over with it. (Ids beyond the tokenizer's are no text.)"""

@@ -113,6 +113,8 @@ def split_drop(
     drops = _estimate(*k_drop, confidence), _estimate(*i_drop, confidence)
     if reason := ratio(start.instruction.value, start.knowledge.value, start.knowledge.interval).reason:
         return Split(start, end, *drops, None, None, f"no split, since the knowledge before is the denominator: {reason}")
+    if start.knowledge.value < 0:
+        return Split(start, end, *drops, None, None, "no split: the knowledge before is below chance")
     known, told = (_knowledge_part(values) for values in (points, drawn))
     return Split(
         start, end, *drops, _estimate(known, told, confidence), _estimate(i_drop[0] - known, i_drop[1] - told, confidence)

@@ -28,7 +28,8 @@ def heat_lines(effects: Sequence[Sequence[float | None]]) -> list[str]:
 
     if not heads:
         return []
-    ruler = "".join(f"{layer:<10}" for layer in range(0, len(effects), 10))[: len(effects)].ljust(len(effects))
+    numbered = (layer for layer in range(0, len(effects), 10) if layer + len(str(layer)) <= len(effects))
+    ruler = "".join(f"{layer:<10}" for layer in numbered)[: len(effects)].ljust(len(effects))
     lines = [" " * (margin - 6) + "layer " + ruler]
     for head in range(heads):
         row = "".join(mark(layer[head]) if head < len(layer) else " " for layer in effects)

@@ -45,7 +45,7 @@ def leaks_in(data_dir: Path, benchmark: Benchmark) -> tuple[tuple[Leak, ...], tu
     """The benchmark's test rows that are trained on in any other task of the folder, and questions of `eval/` in its own.
 
     Args:
-        data_dir: the folder that holds the sets, the benchmark's own among them.
+        data_dir: the folder that holds the sets, the benchmark's own among them, or a folder in the benchmark's own.
         benchmark: the one that is looked at.
 
     Returns:
@@ -53,9 +53,19 @@ def leaks_in(data_dir: Path, benchmark: Benchmark) -> tuple[tuple[Leak, ...], tu
     """
     tests = {f"{benchmark.name}/{name}": _inputs(sides.test) for name, sides in benchmark.tasks.items()}
     own = {f"{benchmark.name}/{name}": _inputs(sides.train) for name, sides in benchmark.tasks.items()}
-    others, unread = _others(data_dir, benchmark.name)
-    questions, broken = _questions(data_dir / "eval")
-    return (*leaks(tests, own | others), *leaks(questions, own)), (*unread, *broken)
+    root = _root(data_dir, benchmark.name)
+    others, unread = _others(root, benchmark.name)
+    questions, broken = _questions(root / "eval")
+    alone = [] if others or questions or unread else [f"not compared: no other set and no eval/ in {root}"]
+    return (*leaks(tests, own | others), *leaks(questions, own)), (*unread, *broken, *alone)
+
+
+def _root(data_dir: Path, name: str) -> Path:
+    """The folder that holds the sets, where a benchmark's own folder, or one in it, was named."""
+    if (data_dir / name).is_dir():
+        return data_dir
+    own = data_dir.resolve()
+    return next((folder.parent for folder in (own, *own.parents) if folder.name == name), data_dir)
 
 
 def leaks(measured: Mapping[str, Sequence[str]], trained: Mapping[str, Iterable[str]]) -> tuple[Leak, ...]:

@@ -26,9 +26,9 @@ def load_task(name: str | Path) -> Task:
     Raises:
         DataError: unknown name, or a malformed file, with file and row.
     """
-    if Path(name).suffix == ".jsonl":
+    if Path(name).suffix.lower() == ".jsonl":
         return read_task_file(Path(name))
-    if Path(name).suffix in (".yaml", ".yml"):
+    if Path(name).suffix.lower() in (".yaml", ".yml"):
         return read_table_task(Path(name))
     if name not in task_names():
         raise DataError(f"unknown task {str(name)!r}; shipped tasks: {', '.join(task_names())}; or give a .jsonl or .yaml file")

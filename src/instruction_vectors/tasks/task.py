@@ -76,6 +76,8 @@ class Task:
             raise DataError(f"task {self.name!r} lists fewer than two options, which leaves nothing to choose")
         if self.layout is not None and (self.layout.count("{input}") != 1 or self.layout.count("{instruction}") > 1):
             raise DataError(f"task {self.name!r}: the layout {self.layout!r} needs {{input}} once, {{instruction}} at most once")
+        if self.layout is not None and "{instruction}" in self.layout.partition("{input}")[2]:
+            raise DataError(f"task {self.name!r}: the layout {self.layout!r} needs {{instruction}} before {{input}}")
         seen: dict[str, int] = {}
         for number, row in enumerate(self.rows, start=1):
             if not row.input.strip() or not row.output.strip():
@@ -86,6 +88,8 @@ class Task:
                 raise DataError(f"task {self.name!r}, row {number}: the input {row.input!r} is already in row {seen[row.input]}")
             if self.options is not None and row.output not in self.options:
                 raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is not among the options")
+            if self.kind == "choose" and self.options is None and row.output not in _words(row):
+                raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is no word of its input")
             seen[row.input] = number
 
     @property
@@ -141,7 +145,7 @@ class Task:
         if self.options is not None:
             options = list(self.options)
         elif self.kind == "choose":
-            options = [word.strip() for word in row.input.split(",")]
+            options = _words(row)
         else:
             others = sorted({r.output for r in self.rows} - {row.output})
             others = [other for other in others if other not in row.answers] or others
@@ -150,6 +154,11 @@ class Task:
         options = single if len(single) > 1 else options
         generator.shuffle(options)
         return tuple(options)
+
+
+def _words(row: Example) -> list[str]:
+    """The words of a list, each once."""
+    return list(dict.fromkeys(word.strip() for word in row.input.split(",")))
 
 
 def _empty(task: Task) -> Task:

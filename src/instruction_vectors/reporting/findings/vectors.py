@@ -13,7 +13,7 @@ from ..contents import (
     condition_means,
     condition_values,
     effect_cells,
-    tasks_of,
+    first_token_tasks,
     top_heads,
 )
 from ..values import Estimate, combine, mapping, paired, show, show_full
@@ -48,7 +48,7 @@ def effects(results: Mapping[str, Any]) -> list[str]:
 
 def steering(results: Mapping[str, Any], section: str = "steering") -> list[str]:
     """What a task's own vector adds to its instruction, and whether other vectors add as much."""
-    rows = [condition_values(row) for row in tasks_of(results, section).values()]
+    rows = [condition_values(row) for row in first_token_tasks(results, section).values()]
     rows = [row for row in rows if "x+c" in row and "x+c+iv" in row]
     means = condition_means(results, section)
     if not rows or "x+c" not in means or "x+c+iv" not in means:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..contents import METRICS
 from .against import against
 from .arms import arms
 from .beside import above, beside
@@ -13,18 +14,22 @@ from .cells import Table
 from .compared import compared
 from .diagnosis import conditions, repairs, verdicts
 from .grid import cell_matrices, cells, course
+from .inside import traces
 from .run import seconds, summary
-from .training import continual, matrices, stages
+from .training import continual, matrices, per_task, stages
 from .vectors import heads, hypothesis, recovered, steering
+from .worse import changes, stage_scores
 
 
 def main_tables(results: Mapping[str, Any]) -> list[Table]:
     """Every table that has something to show."""
-    chat = steering(results, "steering_chat")
     found = [
         against(results),
         verdicts(results),
+        changes(results),
         repairs(results),
+        stage_scores(results),
+        traces(results),
         conditions(results),
         compared(results),
         beside(results),
@@ -37,8 +42,8 @@ def main_tables(results: Mapping[str, Any]) -> list[Table]:
         stages(results),
         *matrices(results),
         continual(results),
-        steering(results, "steering"),
-        replace(chat, caption="First answer token, chat template") if chat else None,
+        *(per_task(results, metric) for metric in METRICS),
+        *_steered(results),
         hypothesis(results),
         recovered(results),
         heads(results),
@@ -46,3 +51,10 @@ def main_tables(results: Mapping[str, Any]) -> list[Table]:
         seconds(results),
     ]
     return [table for table in found if table]
+
+
+def _steered(results: Mapping[str, Any]) -> Iterator[Table]:
+    for section, template in (("steering", ""), ("steering_chat", ", chat template")):
+        for part in ("", "exact", "copying"):
+            if table := steering(results, section, part):
+                yield replace(table, caption=table.caption + template)

@@ -89,20 +89,23 @@ def _input(place: str, row: Mapping[str, Any], column: str) -> str:
 
 
 def _counts(column: str, table: Sequence[Row], options: tuple[str, ...]) -> bool:
-    """Whether a column of texts counts the options, as CSV must, which has no numbers: all are whole numbers, some no option."""
-    values = [row[column].strip() for _, row in table if isinstance(row.get(column), str)]
-    return all(value.isdecimal() for value in values) and not set(values) <= set(options)
+    """Whether a column counts the options: all are whole numbers, written as such or not (CSV has no others), some no option."""
+    cells = [row.get(column) for _, row in table]
+    values = [str(cell).strip() for cell in cells if isinstance(cell, str | int) and not isinstance(cell, bool)]
+    return all(value.removeprefix("-").isdecimal() for value in values) and not set(values) <= set(options)
 
 
 def _output(place: str, row: Mapping[str, Any], column: str, options: tuple[str, ...] | None, counted: bool) -> str:
     value = _cell(place, row, column)
+    if options is not None and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if isinstance(value, str):
         value = value.strip()  # blanks around an answer are no part of it
-    if options is not None and (counted or isinstance(value, int)) and not isinstance(value, bool):
+    if options is not None and counted and isinstance(value, str):
         by_number = {str(number): option for number, option in enumerate(options)}
-        if str(value) not in by_number:
-            raise DataError(f"{place}: column {column!r} is {str(value)[:20]}, but there are options 0 to {len(options) - 1}")
-        return by_number[str(value)]
+        if value not in by_number:
+            raise DataError(f"{place}: column {column!r} is {value[:20]}, but there are options 0 to {len(options) - 1}")
+        return by_number[value]
     output = checked(place, value, f"column {column!r}")
     if options is not None and output not in options:
         raise DataError(f"{place}: the output {output!r} is not among the options: {', '.join(options)}")

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,30 @@ def table_rows(path: Path, settings: Mapping[str, Any]) -> Iterator[Row]:
     return _dataset(path, data, settings)
 
 
+_UNQUOTED = "where quote marks are text, save the table as JSON lines, or as CSV with its quote marks doubled"
+
+
 def _csv(path: Path) -> Iterator[Row]:
+    tabs = path.suffix.lower() == ".tsv"
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             csv.field_size_limit(max(csv.field_size_limit(), 8 * MAX_CHARACTERS))
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            reader = csv.DictReader(file, delimiter="\t" if tabs else ",", strict=True)
             names = list(reader.fieldnames or ())
             if twice := sorted({name for name in names if name.strip() and names.count(name) > 1}):
                 raise DataError(f"{path}: the header names {', '.join(map(repr, twice))} more than once")
             for number, row in enumerate(reader, start=1):
                 if None in row or None in row.values():
                     raise DataError(f"{path}, row {number}: not {len(reader.fieldnames or ())} fields as in the header")
+                if tabs and any(re.search(r"[\t\r\n]", field) for field in row.values()):
+                    raise DataError(f"{path}, row {number}: a quote mark holds columns or lines together; {_UNQUOTED}")
                 yield f"{path}, row {number}", row
     except OSError as error:
         raise DataError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}") from error
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.reader.line_num}: not a table ({error})") from error
+        raise DataError(
+            f"{path}, line {reader.reader.line_num}: not a table ({error}){f'; {_UNQUOTED}' if tabs else ''}"
+        ) from error
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -68,6 +77,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 def _dataset(path: Path, folder: Path, settings: Mapping[str, Any]) -> Iterator[Row]:
     datasets = _extra("datasets")
     name, split = settings["data"], settings.get("split")
+    if folder.is_file():
+        raise DataError(f"{folder}: tables are read from .csv, .tsv, .jsonl and .parquet")
     if split is None:
         raise DataError(f"{path}: no 'split' of the dataset {name!r} (train, test …)")
     try:

@@ -2,7 +2,9 @@
 
 Wang et al., *TRACE* (2310.06762). A prompt brings its own instruction and answer cue. Both are found as the lines that
 all rows of a task share at their beginning and end, and kept in the task's layout: instruction and input are apart, and
-`LayoutTemplate` puts the published prompt together again letter for letter. Scores are TRACE's (its Table 1).
+`LayoutTemplate` puts the published prompt together again letter for letter. Scores are named as
+in its Table 1, by the field's libraries: TRACE's own code splits ROUGE-L at blanks and keeps case, gives SARI the whole
+prompt as its source, and reads the first character of a ScienceQA answer, which here has to be the whole first line.
 """
 
 from collections.abc import Sequence
