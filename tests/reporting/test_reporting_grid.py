@@ -5,7 +5,9 @@ import re
 import pytest
 import synthetic_grid
 
+from instruction_vectors.continual.guides import guides
 from instruction_vectors.reporting import figures, tables, write_latex, write_markdown, write_report
+from instruction_vectors.reporting.figures import planes
 from instruction_vectors.reporting.figures.scatter import Point, unbeaten
 from instruction_vectors.reporting.palette import LIVE
 from instruction_vectors.reporting.tables.arms import arms, clearly_best
@@ -80,6 +82,13 @@ def test_of_a_large_grid_the_front_is_shown_whole_and_the_cut_is_told():
     assert "AP, learnt (250 of 301 cells shown)</text>" in front.body
     (small,) = figures.fronts({"grid": {"cells": worse[:3]}}, LIVE).values()
     assert "AP, learnt</text>" in small.body
+
+
+def test_every_guide_has_a_mark_of_its_own_whatever_settings_it_has():
+    cells = [synthetic_grid.cell("m", guide) for name in guides() for guide in (name, f"{name} heads=5")]
+    (front,) = figures.fronts({"grid": {"cells": cells}}, LIVE).values()
+    assert sorted(re.findall(r"guide: ([^<]*)<", front.body)) == sorted(guides())
+    assert len({planes._look({"guide": name}) for name in guides()}) == len(guides())
 
 
 def test_a_page_shows_some_cells_with_all_their_scores_and_markdown_every_one(tmp_path):

@@ -24,6 +24,8 @@ _GUIDES = {
     "mean": ("cross", "extra"),
     "anchors_iv": ("square", "extra"),
     "anchors_kl": ("diamond", "other"),
+    "lwf": ("dot", "other"),
+    "fvg": ("square", "other"),
 }
 
 
@@ -40,7 +42,7 @@ def fronts(results: Mapping[str, Any], paint: Paint) -> dict[str, Drawing]:
         # Where not all can be shown, those that the front is made of come first.
         shown = sorted(places, key=lambda place: place[1] not in best)[:_MOST_POINTS]
         looks = [_look(cell) for cell, _ in shown]
-        key = [(f"guide: {cell.get('guide')}", *look) for (cell, _), look in zip(shown, looks, strict=True)]
+        key = [(f"guide: {_guide(cell)}", *look) for (cell, _), look in zip(shown, looks, strict=True)]
         trails = [Trail([point], *look) for (_, point), look in zip(shown, looks, strict=True)]
         if trails:
             axes = (f"AP, learnt{part_of(_MOST_POINTS, len(places), 'cells')}", "IP at the end, kept")
@@ -117,8 +119,12 @@ def _by_sequence(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]
 
 
 def _look(cell: Mapping[str, Any]) -> tuple[str, str]:
-    """That of its guide, whatever settings it has."""
-    return _GUIDES.get(str(cell.get("guide")).split(" ")[0], ("tick", "base"))
+    return _GUIDES.get(_guide(cell), ("tick", "base"))
+
+
+def _guide(cell: Mapping[str, Any]) -> str:
+    """Its name, whatever settings it has; those stand beside each point."""
+    return str(cell.get("guide")).split(" ")[0]
 
 
 def _named(cell: Mapping[str, Any]) -> str:
