@@ -111,9 +111,13 @@ def test_a_report_needs_results(iv, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_full_disk_is_told_in_one_line(iv, tmp_path, monkeypatch):
+_FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("told", [(errno.ENOSPC, _FULL), (f"I/O error: {_FULL} (os 28)",)])
+def test_a_full_disk_is_told_in_one_line(iv, tmp_path, monkeypatch, told):
     def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(*told)
 
     monkeypatch.setattr(instruction_vectors.files, "write_atomic", full)
     (tmp_path / "results.json").write_text("{}")

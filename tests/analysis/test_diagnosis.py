@@ -16,7 +16,7 @@ from instruction_vectors.analysis.conditions import Condition, ask, shuffled, wr
 from instruction_vectors.analysis.diagnosis import diagnose
 from instruction_vectors.analysis.examination import Examination
 from instruction_vectors.analysis.extracted import Vectors
-from instruction_vectors.analysis.frames import frames, write_frames
+from instruction_vectors.analysis.frames import TABLES, frames, write_frames
 from instruction_vectors.analysis.ladder import dialled, rung_of
 from instruction_vectors.analysis.pair import Pair
 from instruction_vectors.analysis.plan import LAST, Plan, Subject, other_of, subjects_of
@@ -182,6 +182,7 @@ def test_a_diagnosis_can_be_repeated_and_written(found, tmp_path):
     first, second = (json.dumps(d.to_dict(), allow_nan=False) for d in (found, again))
     assert first == second
     tables = frames(found)
+    assert tables.keys() <= set(TABLES)
     assert list(tables["verdicts"]["task"]) == ["one", "two", "three"]
     assert len(tables["effects"]) == tiny.LAYERS * tiny.HEADS
     import pandas
@@ -373,6 +374,8 @@ def test_the_default_tasks_are_the_shipped_ones_with_a_knowledge_form():
     assert len(subjects) == 14
     # Those of 106 rows are left out where more are asked for.
     assert subjects.keys() - subjects_of(None, Plan(rows=100)).keys() == {"country-language", "fruit-or-vegetable"}
+    with pytest.raises(DataError, match="rows; with these settings a diagnosis needs 5010"):
+        subjects_of(None, Plan(rows=5000))
     assert all(subject.task.knowledge for subject in subjects.values())
 
 

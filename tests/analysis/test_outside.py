@@ -7,7 +7,7 @@ from tiny_diagnosis import PLAN, TASKS
 from tiny_lm_eval import CHOICE, COMMON
 
 from instruction_vectors.analysis.diagnosis import diagnose
-from instruction_vectors.analysis.frames import frames
+from instruction_vectors.analysis.frames import TABLES, frames
 from instruction_vectors.analysis.outside import LmEval, outside_changes
 from instruction_vectors.analysis.summary import markdown
 from instruction_vectors.analysis.verdict import Rules
@@ -30,6 +30,7 @@ def test_both_models_are_measured_and_shown(lm_eval_tasks):
     assert change.base.value == pytest.approx(before.results["results"]["tiny_choice"]["acc,none"])
     assert change.tuned.value == pytest.approx(after.results["results"]["tiny_choice"]["acc,none"])
     assert f"| tiny_choice, acc | lm-eval | {change.base.value:.2f} | {change.tuned.value:.2f} |" in markdown(found)
+    assert frames(found).keys() <= set(TABLES)
     assert list(frames(found)["lm_eval"]["task"]) == list(found.lm_eval)
 
 

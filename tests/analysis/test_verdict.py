@@ -55,7 +55,8 @@ def test_what_the_base_cannot_do_cannot_be_lost():
         verdict = judged(base=about(0.25), drop=about(drop), drop_bound=bound)
         assert verdict.name == "inconclusive"
         assert "base itself" in verdict.reason
-        assert verdict.nothing_to_lose
+        assert not verdict.nothing_to_lose  # between 0.15 and 0.35, at a margin of 0.2: more rows would tell
+        assert judged(base=about(0.1), drop=about(drop), drop_bound=bound).nothing_to_lose
     assert not judged(drop=about(0.25), drop_bound=0.4).nothing_to_lose
 
 
@@ -81,7 +82,7 @@ def test_what_the_base_never_did_asks_for_no_more_rows(ranked, written, said):
     }
     task = TaskDiagnosis({}, None, {}, [], made[ranked], [], made[written])
     assert said in remedy(task)
-    assert ("more rows" in remedy(task)) == (ranked == "open" or ranked == written == "never")
+    assert ("more rows" in remedy(task)) == (ranked == "open")
 
 
 def test_a_repair_that_beats_its_controls_shows_suppression():

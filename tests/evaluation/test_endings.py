@@ -98,9 +98,15 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(tokenizer, broken):
         score(model, tokenizer, ["x A:"], [[" Paris", " Rome"]])
 
 
-def test_a_token_marked_special_without_a_role_ends_an_answer(tokenizer):
+def test_a_token_marked_special_without_a_role_ends_an_answer(tokenizer, monkeypatch):
+    Endings.of(tokenizer, "line")
     marked = copy.deepcopy(tokenizer)
     marked.add_tokens([AddedToken("<|turn|>", special=True)])
     end = marked.convert_tokens_to_ids("<|turn|>")
     assert end not in marked.all_special_ids
-    assert all(Endings.of(marked, ends).after(end) for ends in ("word", "line"))
+    endings = Endings.of(marked, "line")
+    assert end < len(endings.texts)
+    assert endings.after(end)
+    assert Endings(endings.texts, endings.special, "word").after(end)
+    monkeypatch.setattr(type(marked), "added_tokens_decoder", lambda self: {})  # as Mistral's own tokenizer has it
+    assert not Endings.of(marked, "line").after(end)

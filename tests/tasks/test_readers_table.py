@@ -47,6 +47,11 @@ def test_separators_byte_order_marks_and_columns_put_together(data: str, mark: b
     )
 
 
+def test_a_quoted_cell_of_a_tsv_may_have_several_lines(tmp_path: Path) -> None:
+    task = read_table_task(describe(tmp_path, 'text\tlabel\n"one\ntwo ""three"""\tup\n', data="rows.tsv"))
+    assert task.rows == (Example('one\ntwo "three"', "up"),)
+
+
 def test_whole_numbers_of_a_csv_count_the_options_unless_they_are_options_and_blanks_are_no_part_of_an_answer(
     tmp_path: Path,
 ) -> None:
@@ -116,7 +121,7 @@ def test_a_hub_dataset_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.
         (
             'text\tlabel\n"Never\tup\nso\tdown\nmuch"\tup\n',
             {"data": "rows.tsv"},
-            "row 1: a quote mark holds columns or lines together",
+            "row 1: a quote mark holds columns together",
         ),
         ('text\tlabel\n"Well," she said\tup\n', {"data": "rows.tsv"}, "where quote marks are text, save the table as JSON lines"),
         ("{}", {"data": "rows.json"}, "rows.json: tables are read from .csv, .tsv, .jsonl and .parquet"),

@@ -133,6 +133,8 @@ def test_words_that_a_choice_repeats_are_one_option_and_the_answer_is_among_them
     assert sorted(task.choices(task.rows[0])) == ["cat", "dog"]
     with pytest.raises(DataError, match="row 1: the output 'q' is no word of its input"):
         a_task(rows=(Example("x, y", "q"),), kind="choose")
+    with pytest.raises(DataError, match="row 1: one word leaves nothing to choose"):
+        a_task(rows=(Example("cat, cat", "cat"),), kind="choose")
 
 
 def test_an_instruction_after_the_input_is_refused():

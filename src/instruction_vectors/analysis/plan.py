@@ -122,7 +122,9 @@ def subjects_of(tasks: Sequence[str | Path | Task] | None, plan: Plan, trained: 
     """
     loaded = [task if isinstance(task, Task) else load_task(task) for task in (task_names() if tasks is None else tasks)]
     if tasks is None:
-        loaded = [task for task in loaded if task.knowledge and len(task.rows) >= Subject.rows_needed(plan)]
+        loaded = [task for task in loaded if task.knowledge]
+        enough = [task for task in loaded if len(task.rows) >= Subject.rows_needed(plan)]
+        loaded = enough if len(enough) > 1 else loaded  # of which the first is then refused for want of rows
     everything = [*loaded, *trained]
     loaded = [task for number, task in enumerate(everything) if task not in everything[:number]]
     names = [task.name for task in loaded]

@@ -94,7 +94,7 @@ class Evidence:
     rungs: Sequence[Rung] = ()
 
 
-_NOTHING_TO_LOSE = "the base itself is not clearly above chance, so there is nothing to lose"
+_NOTHING_TO_LOSE = "the base itself does not do it, so there is nothing to lose"
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,17 @@ class Verdict:
 
     @property
     def nothing_to_lose(self) -> bool:
-        """Whether it is open because the base itself does not do it: more rows would not help."""
+        """Whether it is open because the base itself clearly does not do it: more rows would not help."""
         return self.reason == _NOTHING_TO_LOSE
 
 
 def judge(evidence: Evidence, rules: Rules | None = None) -> Verdict:
     """The verdict of one task."""
     rules = rules or Rules()
-    if evidence.base.interval[0] <= rules.margin:
+    if evidence.base.interval[1] <= rules.margin:
         return Verdict("inconclusive", _NOTHING_TO_LOSE)
+    if evidence.base.interval[0] <= rules.margin:
+        return Verdict("inconclusive", "the base itself is not clearly above chance, so there may be nothing to lose")
     if evidence.drop_bound < rules.margin:
         return Verdict("intact", f"the drop is surely below the margin of {rules.margin:g}")
     if evidence.drop.interval[0] <= rules.margin:

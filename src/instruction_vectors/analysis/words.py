@@ -19,10 +19,10 @@ _BY_REPAIR = {
 
 
 def remedy(task: TaskDiagnosis) -> str:
-    """What to do about one task, by the worse of its two verdicts, a form that the base itself does not do aside."""
+    """What to do about one task, by the worse of its two verdicts, a form aside that the base itself does not do."""
     judged = [pair for pair in ((task.verdict, task.rungs), (task.written, task.written_rungs)) if not pair[0].nothing_to_lose]
     if not judged:
-        return "nothing to do: the base itself does not do it (a few more rows might show that it does)"
+        return "nothing to do: the base itself does not do it"
     verdict, rungs = min(judged, key=lambda pair: _ORDER.index(pair[0].name))
     if verdict.name != "suppressed":
         return _REMEDY[verdict.name]

@@ -22,7 +22,12 @@ BAD_VERDICT = 3
 @click.option(
     "--adapter", type=click.Path(exists=True, file_okay=False), help="Folder of an adapter over the base, or of stages."
 )
-@click.option("--task", "tasks", multiple=True, help="Shipped name or .jsonl/.yaml file; repeat. Default: all with both forms.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    help="Shipped name or .jsonl/.yaml file; repeat. Default: all with both forms and rows enough.",
+)
 @click.option("--trained", multiple=True, help="A task it was trained on, measured too; repeat, in order.")
 @click.option("--last", help="The task last trained on: its vector is then tried subtracted. Default: the last --trained.")
 @click.option("--lm-eval", help="lm-eval tasks to run on both models, parted by commas; they get no verdict.")

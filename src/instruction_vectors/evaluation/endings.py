@@ -41,15 +41,17 @@ class Endings:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, ends: Ends) -> "Endings":
         """Those of a tokenizer, which keeps what its tokens read."""
-        texts = getattr(tokenizer, "_iv_texts", None)
-        if texts is None:
+        texts = getattr(tokenizer, "_iv_texts", ())
+        if len(texts) != len(tokenizer):  # tokens may have been added since
             # Decoding after a letter keeps the leading space that some tokenizers strip from a lone token.
             anchor = tokenizer("x", add_special_tokens=False)["input_ids"]
             skip = len(tokenizer.decode(anchor))
             texts = [text[skip:] for text in tokenizer.batch_decode([[*anchor, token] for token in range(len(tokenizer))])]
             tokenizer._iv_texts = texts
         # A model's end of turn may be marked special without a role of its own (eos, pad …), Phi-3's `<|end|>` for one.
-        unnamed = (token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+        # (Mistral's own tokenizer keeps no such table.)
+        table = getattr(tokenizer, "added_tokens_decoder", None)
+        unnamed = (token for token, added in table.items() if added.special) if isinstance(table, Mapping) else ()
         return cls(texts, frozenset((*tokenizer.all_special_ids, *unnamed)), ends)
 
     def after(self, token: int) -> bool:

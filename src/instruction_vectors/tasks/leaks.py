@@ -65,7 +65,7 @@ def _root(data_dir: Path, name: str) -> Path:
     if (data_dir / name).is_dir():
         return data_dir
     own = data_dir.resolve()
-    return next((folder.parent for folder in (own, *own.parents) if folder.name == name), data_dir)
+    return next((folder.parent for folder in (own, own.parent) if folder.name == name), data_dir)
 
 
 def leaks(measured: Mapping[str, Sequence[str]], trained: Mapping[str, Iterable[str]]) -> tuple[Leak, ...]:

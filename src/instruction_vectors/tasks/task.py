@@ -90,6 +90,8 @@ class Task:
                 raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is not among the options")
             if self.kind == "choose" and self.options is None and row.output not in _words(row):
                 raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is no word of its input")
+            if self.kind == "choose" and self.options is None and len(_words(row)) < 2:
+                raise DataError(f"task {self.name!r}, row {number}: one word leaves nothing to choose")
             seen[row.input] = number
 
     @property

@@ -6,7 +6,7 @@
     config: plain_text                  # of a hub dataset, optional; likewise revision
     split: train                        # of a dataset, required for one
     input: text                         # a column, or a text with columns in braces: "{title}\\n{body}"
-    output: label                       # a column of texts, or of whole numbers that count the options from 0 (all of them)
+    output: label                       # a column of texts, or of whole numbers: options from 0, unless all are options
     options: [negative, positive]       # optional
     knowledge: ["{input}\\nThis review is"]   # optional
 
