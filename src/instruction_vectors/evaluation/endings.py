@@ -41,7 +41,7 @@ class Endings:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, ends: Ends) -> "Endings":
         """Those of a tokenizer, which keeps what its tokens read."""
-        texts = getattr(tokenizer, "_iv_texts", ())
+        texts: list[str] = getattr(tokenizer, "_iv_texts", [])
         if len(texts) != len(tokenizer):  # tokens may have been added since
             # Decoding after a letter keeps the leading space that some tokenizers strip from a lone token.
             anchor = tokenizer("x", add_special_tokens=False)["input_ids"]
