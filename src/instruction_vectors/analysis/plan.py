@@ -103,8 +103,8 @@ class Subject:
 
     @property
     def width(self) -> float:
-        """The largest difference of a row's chance-corrected score: `1 / (1 - chance)`."""
-        return max(1 / (1 - 1 / len(self.task.choices(row))) for row in self.probe.queries)
+        """The largest difference of a row's chance-corrected score."""
+        return self.probe.width
 
 
 def _turned(wordings: tuple[str, ...], turn: int) -> tuple[str, ...]:

@@ -2,15 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from instruction_vectors.cli import options
 from instruction_vectors.cli.screen import open_model, quiet
-
-if TYPE_CHECKING:
-    from instruction_vectors.evaluation.abilities import Probe
 
 
 @click.command("eval")
@@ -40,7 +36,7 @@ def evaluate(
     Example:
       iv eval country-capital present-past --rows 10
     """
-    from instruction_vectors.evaluation.abilities import Probe, measure
+    from instruction_vectors.evaluation.abilities import RANKED, Probe, measure
     from instruction_vectors.tasks import load_task
 
     if vector is None:
@@ -48,7 +44,6 @@ def evaluate(
     probes = {name: Probe.of(load_task(name), rows, seed=seed) for name in tasks}  # complains before a model is opened
     quiet()
     from instruction_vectors.analysis.contrast import level
-    from instruction_vectors.evaluation.abilities import RANKED
     from instruction_vectors.progress import track
     from instruction_vectors.vectors.vector import InstructionVector
 
@@ -67,11 +62,6 @@ def evaluate(
         return
     for name, forms in measured.items():
         for form, values in forms.items():
-            found = level(values, _lowest(probes[name]) if form in RANKED else 0.0)
+            found = level(values, 1 - probes[name].width if form in RANKED else 0.0)
             low, high = found.interval
             click.echo(f"{name}  {form}  {found.value:.2f}  [{low:.2f}, {high:.2f}]  n={len(values)}")
-
-
-def _lowest(probe: "Probe") -> float:
-    """The least a row's ranked answer can score: corrected for chance, a wrong one of n options counts -1 / (n - 1)."""
-    return -1 / (min(len(probe.task.choices(row)) for row in probe.queries) - 1)

@@ -31,11 +31,11 @@ class Verbs(click.Group):
             click.echo(f"iv: {error} [{error.code}]", err=True)
             ctx.exit(1)
         except OSError as error:
-            reason = storage_failure(error) or error.strerror
-            if error.filename is None and not storage_failure(error):
+            full = storage_failure(error)
+            if error.filename is None and not full:
                 raise
             where = "" if error.filename is None else f"{error.filename}: "
-            click.echo(f"iv: {where}{reason}", err=True)
+            click.echo(f"iv: {where}{full or error.strerror}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             kept = ctx.invoked_subcommand in _GO_ON or _TOLD in ctx.meta

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from instruction_vectors.continual.headline import headline
-from instruction_vectors.continual.result import way
+from instruction_vectors.continual.result import read_result, way
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_json
 
 
 def gather(out: Path) -> dict[str, Any]:
@@ -29,14 +28,7 @@ def finished(out: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: a file that is no cell's result.
     """
-    return [_result(path) for path in sorted((out / "cells").glob("*/*/result.json"))]
-
-
-def _result(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    if not isinstance(found, dict) or not {"cell", "stages"} <= found.keys():
-        raise DataError(f"{path}: not a cell's result.json")
-    return found
+    return [read_result(path, "stages") for path in sorted((out / "cells").glob("*/*/result.json"))]
 
 
 def _entry(result: dict[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def _guided_arms(cells: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 def _beside(guided: Sequence[Result], cells: Sequence[Result], best: Rate) -> dict[str, Any]:
     """Guided training against every other arm at each of its rates, and it and the arms that span no front above each front."""
-    arms, every = _others(guided, cells, best), _by_arm(cells)
+    every = _by_arm(cells)
+    arms = _others(guided, every, best)
     return {
         "beside": {_at_rate(*arm, best): against(paired, guided) for arm, paired in arms.items()},
         "fronts": _fronts(guided, arms, best),
@@ -103,15 +104,14 @@ def _beside(guided: Sequence[Result], cells: Sequence[Result], best: Rate) -> di
         "above": {
             _at_rate(*arm, best): fronts
             for arm in arms
-            if not _spans(*arm[0], anchored=False) and (fronts := _fronts(every[arm], _others(every[arm], cells, best), best))
+            if not _spans(*arm[0], anchored=False) and (fronts := _fronts(every[arm], _others(every[arm], every, best), best))
         },
     }
 
 
-def _others(own: Sequence[Result], cells: Iterable[Result], best: Rate) -> dict[Arm, list[Result]]:
+def _others(own: Sequence[Result], every: Mapping[Arm, Sequence[Result]], best: Rate) -> dict[Arm, list[Result]]:
     """Of every other arm at each of its rates the cells that are `alike` to an arm's own, in the order of tables."""
-    arms = _by_arm(cells)
-    del arms[way(own[0]), rate(own[0])]
+    arms = {arm: results for arm, results in every.items() if arm != (way(own[0]), rate(own[0]))}
     paired = {arm: [other for _, other in alike(own, results)] for arm, results in arms.items()}
     order = [PLAIN, *_arms(result for results in arms.values() for result in results)]
     found = (arm for arm, results in paired.items() if results)

@@ -5,6 +5,7 @@ from typing import Any
 
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.curriculum import Curriculum
+from instruction_vectors.continual.result import read_result
 from instruction_vectors.continual.runner import Runner
 from instruction_vectors.environment import code_fingerprint
 from instruction_vectors.errors import DataError
@@ -21,9 +22,7 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     Raises:
         DataError: the file is no cell's result, its data are not the ones that lie here, or `out` holds a replay by other code.
     """
-    before = read_json(path)
-    if not isinstance(before, dict) or "cell" not in before:
-        raise DataError(f"{path}: not a cell's result.json")
+    before = read_result(path)
     cell, runner = Cell.of(before["cell"]), Runner(out, data_dir)
     if (runner.folder(cell) / "result.json").absolute() == path.absolute():
         raise DataError(f"{path} would be compared with itself; replay into another folder")

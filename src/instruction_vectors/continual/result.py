@@ -1,15 +1,30 @@
 """A finished cell's result, read: what it is a run of, and its scores row by row."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from instruction_vectors.continual.cell import arm
 from instruction_vectors.continual.summary import counted
+from instruction_vectors.errors import DataError
+from instruction_vectors.files import read_json
 
 Result = dict[str, Any]
 """A cell's `result.json`."""
 Rate = tuple[float, int]
 """Learning rate and epochs."""
+
+
+def read_result(path: Path, *parts: str) -> Result:
+    """A cell's `result.json`.
+
+    Raises:
+        DataError: missing, no JSON, or not a cell's: it has no `cell`, or not all the parts asked for.
+    """
+    result = read_json(path)
+    if not isinstance(result, dict) or not {"cell", *parts} <= result.keys():
+        raise DataError(f"{path}: not a cell's result.json")
+    return result
 
 
 def course(result: Result) -> tuple[str, str, int]:

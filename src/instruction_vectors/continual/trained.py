@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from instruction_vectors.continual.cell import Cell
 from instruction_vectors.continual.method import Method
 from instruction_vectors.continual.methods import method_named
+from instruction_vectors.continual.result import read_result
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import read_json
 from instruction_vectors.models.loading import load, model_fingerprint
 
 _AGAIN = "run its cell into another folder, and export from there"
@@ -97,9 +97,7 @@ def _restorable(folder: Path) -> tuple[Cell, str, Path]:
     path = folder / "result.json"
     if not path.exists():
         raise DataError(f"{folder} is no finished cell of `iv bench`: it has no result.json")
-    result = read_json(path)
-    if not isinstance(result, dict) or not {"cell", "tasks", "model_fingerprint"} <= result.keys():
-        raise DataError(f"{path}: not a cell's result.json")
+    result = read_result(path, "tasks", "model_fingerprint")
     cell = Cell.of(result["cell"])
     kept = folder / "adapters" / cell.method / str(len(result["tasks"]))
     if not kept.is_dir():

@@ -38,6 +38,11 @@ class Probe:
     shots: int = 5
     contexts: int = 2
 
+    @property
+    def width(self) -> float:
+        """The largest difference of a row's chance-corrected score: `1 / (1 - chance)`; the least score is 1 minus that."""
+        return max(1 / (1 - 1 / len(self.task.choices(row))) for row in self.queries)
+
     def shot_sets(self) -> list[tuple[Example, ...]]:
         """The sets of shots that the queries share in turn."""
         return [draw_shots(self.demonstrations, self.shots, seed=f"probe/{k}") for k in range(self.contexts)]

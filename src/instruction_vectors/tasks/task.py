@@ -88,10 +88,11 @@ class Task:
                 raise DataError(f"task {self.name!r}, row {number}: the input {row.input!r} is already in row {seen[row.input]}")
             if self.options is not None and row.output not in self.options:
                 raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is not among the options")
-            if self.kind == "choose" and self.options is None and row.output not in _words(row):
-                raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is no word of its input")
-            if self.kind == "choose" and self.options is None and len(_words(row)) < 2:
-                raise DataError(f"task {self.name!r}, row {number}: one word leaves nothing to choose")
+            if self.kind == "choose" and self.options is None:
+                if row.output not in (words := _words(row)):
+                    raise DataError(f"task {self.name!r}, row {number}: the output {row.output!r} is no word of its input")
+                if len(words) < 2:
+                    raise DataError(f"task {self.name!r}, row {number}: one word leaves nothing to choose")
             seen[row.input] = number
 
     @property

@@ -91,13 +91,17 @@ def _input(place: str, row: Mapping[str, Any], column: str) -> str:
 def _counts(column: str, table: Sequence[Row], options: tuple[str, ...]) -> bool:
     """Whether a column counts the options: all are whole numbers, written as such or not (CSV has no others), some no option."""
     cells = [row.get(column) for _, row in table]
-    values = [str(cell).strip() for cell in cells if isinstance(cell, str | int) and not isinstance(cell, bool)]
+    values = [str(cell).strip() for cell in cells if _names_an_option(cell)]
     return all(value.removeprefix("-").isdecimal() for value in values) and not set(values) <= set(options)
+
+
+def _names_an_option(cell: Any) -> bool:
+    return isinstance(cell, str | int) and not isinstance(cell, bool)
 
 
 def _output(place: str, row: Mapping[str, Any], column: str, options: tuple[str, ...] | None, counted: bool) -> str:
     value = _cell(place, row, column)
-    if options is not None and isinstance(value, int) and not isinstance(value, bool):
+    if options is not None and _names_an_option(value):
         value = str(value)
     if isinstance(value, str):
         value = value.strip()  # blanks around an answer are no part of it
