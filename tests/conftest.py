@@ -1,11 +1,15 @@
 """What all tests share."""
 
+import os
+
 import pytest
 import tiny
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# Expected numbers are the CPU's, and many models here are put together on it; benchmarks/gpu_check.py looks at accelerators.
+os.environ.setdefault("ACCELERATE_USE_CPU", "1")
 # A machine that has other work now and then takes longer for an example, which is no failure.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")

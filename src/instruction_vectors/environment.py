@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 
 _LIBRARIES = ("torch", "transformers", "peft", "instruction-vectors")
 
@@ -29,6 +30,13 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+def default_device() -> torch.device:
+    """The first accelerator torch can use, else the CPU; the CPU too where `ACCELERATE_USE_CPU=1` keeps a Trainer there."""
+    if not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
 def machine() -> dict[str, Any]:
     """Interpreter, system, processors, threads and device."""
     return {
@@ -36,7 +44,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": str(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"),
+        "device": str(default_device()),
     }
 
 

@@ -69,7 +69,7 @@ def trained(name: str, folder: Path) -> Method:
 
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=torch.arange(1, 9)[None]).logits
+        return model(input_ids=torch.arange(1, 9, device=model.device)[None]).logits.cpu()
 
 
 @pytest.mark.parametrize("name", [*sorted(methods()), *TOGETHER])

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from instruction_vectors.environment import default_device
 from instruction_vectors.errors import ModelError, install_extra
 from instruction_vectors.files import sha256_of
 from instruction_vectors.models.adapters import base_weights, complete
@@ -72,7 +73,7 @@ def load(
     Args:
         name_or_path: a short name (see `SHORT_NAMES`), a folder, or a Hugging Face hub id.
         dtype: type of the weights in memory.
-        device: where to put the model; CUDA or Apple GPU if there is one, else the CPU.
+        device: where to put the model; CUDA or Apple GPU if there is one, else the CPU (`ACCELERATE_USE_CPU=1` asks for it).
         adapter: folder or hub id of a PEFT adapter to put over it (kept apart, not merged).
 
     Returns:
@@ -108,12 +109,6 @@ def load(
         tokenizer.pad_token = tokenizer.eos_token
     model.to(torch.device(device) if device else default_device())
     return model.eval(), tokenizer
-
-
-def default_device() -> torch.device:
-    """The first accelerator torch can use, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
 
 
 def cache_dir() -> Path:

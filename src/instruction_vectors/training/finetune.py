@@ -19,7 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from instruction_vectors.environment import peak_rss_mb, versions
+from instruction_vectors.environment import default_device, peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.evaluation.abilities import Probe
 from instruction_vectors.files import read_json, sha256_of, write_json
@@ -263,4 +263,4 @@ class _Tell(TrainerCallback):
 
 def _peak_mb() -> float:
     """Of the accelerator, if training runs on one."""
-    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_rss_mb()
+    return torch.cuda.max_memory_allocated() / 2**20 if default_device().type == "cuda" else peak_rss_mb()

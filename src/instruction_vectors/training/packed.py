@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments
 
+from instruction_vectors.environment import default_device
 from instruction_vectors.training.collator import TreeCollator
 from instruction_vectors.training.trainers import IVTrainer
 
@@ -47,7 +47,7 @@ def packed_trainer(
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        use_cpu=not torch.accelerator.is_available(),
+        use_cpu=default_device().type == "cpu",
         **options,
     )
     trainer = kind(model=model, args=arguments, train_dataset=list(rows), data_collator=TreeCollator(model), **given)
