@@ -8,7 +8,7 @@ of effects (probabilities), of steered logits and of the losses of guided steps,
 strongest heads bfloat16 finds too; seconds of all heads' effects on both; and the device's peak memory. The exit status is 0 if
 all limits hold, 1 if one does not, 2 if there is no such device.
 
-No accelerator was at hand when this was written: it has run on CPUs only (`--device cpu` compares the CPU with itself).
+`results/benchmarks/gpu_check.json` is from one H100; `--device cpu` compares the CPU with itself.
 """
 
 import argparse

@@ -30,6 +30,9 @@ def main() -> None:
     # The pilot's few rows of FUNC are not set beside those of its own folder.
     cells = [each for each in finished(ROOT / "results" / "pilot") if each["cell"]["benchmark"] != "func"]
     headlines = headline([*func_cells, *cells])
+    # Measured on more rows than the pilot's LONG-short: the two are not set beside each other.
+    long = gather(ROOT / "results" / "long")
+    headlines["long, 200 test rows"] = headline(finished(ROOT / "results" / "long"))["long"]
     diagnosis = {"diagnosis": read_json(ROOT / "results" / "analysis" / "demo-sequence.json")}
     steered = [read_json(path) for path in sorted((ROOT / "results" / "benchmarks").glob("steering*.json"))]
     evidence = _between((ROOT / "docs" / "evidence.md").read_text(encoding="utf-8"), "pilot", _folded(write_summary(pilot)))
@@ -45,6 +48,7 @@ def main() -> None:
                 "func": _folded(write_summary(func)),
                 "wider-A-B": wider(func_cells, ROOT / "results" / "func", ROOT / "results" / "wider" / "A-B"),
                 "forms": forms(func_cells),
+                "long": _folded(write_summary(long)),
                 "covered": covered(pooled),
                 "gemma": _folded(write_summary(gather(ROOT / "results" / "gemma"))),
                 "preset": preset(finished(ROOT / "results" / "preset")),

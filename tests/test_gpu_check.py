@@ -1,4 +1,4 @@
-"""`benchmarks/gpu_check.py` from end to end, the CPU in the place of the accelerator that no test machine has."""
+"""`benchmarks/gpu_check.py` from end to end, the CPU in the place of the accelerator that few test machines have."""
 
 import json
 import subprocess

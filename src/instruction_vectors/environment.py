@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from accelerate.utils import parse_flag_from_env
 
-_LIBRARIES = ("torch", "transformers", "peft", "instruction-vectors")
+_LIBRARIES = ("transformers", "peft", "instruction-vectors")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
-    return {name: version(name) for name in _LIBRARIES}
+    """Versions of what computes; torch's own word names its build besides (`2.13.0+cu130`), which its package may not."""
+    return {"torch": str(torch.__version__), **{name: version(name) for name in _LIBRARIES}}
 
 
 @cache

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from packaging.version import Version
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
@@ -265,6 +266,9 @@ def test_calls_that_the_blocks_were_not_made_for_go_the_ordinary_way():
     assert mask.plan.calls == 2
 
 
+@pytest.mark.xfail(
+    Version(torch.__version__) < Version("2.13"), reason="torch 2.11 compiles no subclass that is a view", raises=Exception
+)
 def test_a_compiled_function_takes_the_mask_for_a_tensor():
     tree = TokenTree.of(LONG)
     mask, inputs = in_blocks(additive(tree)), drawn(len(tree))
