@@ -125,6 +125,23 @@ def model(family: str, *, attention: str = "eager", seed: int = 0, dtype: torch.
     return causal_lm.eval()
 
 
+def with_images() -> tuple[Any, Any]:
+    """A model of text and images whose images' part has as many layers, and the text model that is inside it."""
+    text = model("gemma3", attention="sdpa")
+    vision = {"hidden_size": HIDDEN, "intermediate_size": 48, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
+    config = transformers.Gemma3Config(
+        text_config=text.config.to_dict(),
+        vision_config={**vision, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+        image_token_index=VOCABULARY - 1,
+    )
+    config._attn_implementation = "sdpa"
+    both = transformers.Gemma3ForConditionalGeneration(config).to(torch.float64).eval()
+    both.model.language_model.load_state_dict(text.model.state_dict())
+    both.lm_head.load_state_dict(text.lm_head.state_dict())
+    return both, text
+
+
 @cache
 def shared(family: str, attention: str = "eager") -> Any:
     """The same as `model`, built once for all tests: leave it as it is."""

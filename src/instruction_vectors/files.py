@@ -49,11 +49,15 @@ def check_writable(path: Path) -> None:
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_TORCH_SAVE = ("PytorchStreamWriter", "unexpected pos")
+"""What `torch.save` says when less was written than it gave, for whatever reason."""
 
 
 def storage_failure(error: BaseException) -> str | None:
     """Why the disk takes no more, if that is what an error is about; libraries pass it on in types of their own."""
     reasons = [os.strerror(number) for number in _STORAGE]
+    if any(words in str(error) for words in _TORCH_SAVE):
+        return "a file was not taken whole"
     return next((reason for reason in reasons if reason in str(error)), None)
 
 

@@ -48,7 +48,7 @@ def track(description: str, total: int, unit: str = "it") -> Iterator[Callable[[
 @contextmanager
 def _live(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         MofNCompleteColumn(),

@@ -370,6 +370,21 @@ def test_going_on_with_other_weights_or_threads_is_refused(model: str, tmp_path:
             made_with(ledger, causal_lm)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_going_on_on_another_device_is_refused_where_the_first_is_named(named: bool, tmp_path: Path) -> None:
+    causal_lm = tiny.model("llama")
+    with Ledger(tmp_path / "other", {}) as ledger:
+        begun = made_with(ledger, causal_lm)
+    assert begun["device"] == "cpu"
+    with Ledger(tmp_path, {}) as ledger:
+        ledger.step("made with", lambda: {**begun, "device": "cuda"} if named else {k: begun[k] for k in begun if k != "device"})
+        if named:
+            with pytest.raises(DataError, match="was begun with another device"):
+                made_with(ledger, causal_lm)
+        else:
+            assert made_with(ledger, causal_lm) == begun
+
+
 def test_a_result_names_every_code_that_had_a_part_in_it(model: str, tmp_path: Path) -> None:
     cell = tiny_world.cell(model, sequence=tiny_world.TASKS[0], probes=("capitalize",))
     now = Runner(tmp_path).run(cell)["code"]

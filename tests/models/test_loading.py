@@ -249,3 +249,18 @@ def test_a_damaged_copy_of_the_real_model_is_noticed(real, tmp_path):
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_text("{}")
     assert not loading._intact(tmp_path)
+
+
+def test_code_that_lies_beside_a_model_is_never_run(folder, monkeypatch):
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "unheard-of", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nfrom transformers import LlamaConfig as Own\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    refusal(folder)
+    assert not (folder / "ran").exists()
+
+
+def test_a_folder_may_be_a_path(folder):
+    model, _ = load(folder)
+    assert model.config._name_or_path == str(folder)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from instruction_vectors.errors import ModelError
 from instruction_vectors.models.anatomy import anatomy_of
-from instruction_vectors.models.tree import TokenTree, chunks, packs
+from instruction_vectors.models.tree import TokenTree, attention_mask, chunks, packs
 
 SEQUENCES = [
     [1, 9, 14, 7, 30, 11, 5, 22],
@@ -126,4 +126,20 @@ def test_a_model_that_memory_did_not_hold_is_not_taken_for_one_that_reads_no_bra
     with pytest.raises(RuntimeError, match="memory"):
         packs(anatomy)
     handle.remove()
+    assert packs(anatomy)
+
+
+def test_a_kernel_that_reads_masks_as_padding_is_given_none():
+    causal_lm = tiny.model("llama")
+    anatomy = anatomy_of(causal_lm)
+    assert packs(anatomy)
+    ran = []
+    causal_lm.model.register_forward_pre_hook(lambda *_: ran.append(1))
+    causal_lm.config._attn_implementation = "flash_attention_2"
+    assert not packs(anatomy)
+    assert not ran  # not even tried
+    places = torch.arange(3)[None]
+    with pytest.raises(ModelError, match="flash_attention_2 takes no 4-D mask"):
+        attention_mask(anatomy, torch.ones(1, 1, 3, 3, dtype=torch.bool), places, places)
+    causal_lm.config._attn_implementation = "eager"
     assert packs(anatomy)

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +17,7 @@ import tiny_world
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArguments
 
 from instruction_vectors.cli import main
 from instruction_vectors.errors import DataError, IVError, TrainingError
@@ -251,6 +253,35 @@ def test_a_full_disk_costs_a_sentence_and_the_run_goes_on_later(recipe, tmp_path
         patch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
         with pytest.raises(TrainingError, match=r"No space left on device.*goes on from its last checkpoint"):
             fine_tune(recipe, tmp_path)
+    assert fine_tune(recipe, tmp_path)["steps"] == 5
+
+
+def test_a_disk_that_takes_half_of_an_optimizer_costs_a_sentence_too(recipe, tmp_path, monkeypatch):
+    """`torch.save` names no reason, and raises no OSError."""
+    from transformers import Trainer
+
+    whole = Trainer._save_optimizer_and_scheduler
+
+    def full(self, folder):
+        half = (Path(folder) / "adapter_model.safetensors").stat().st_size // 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (half, resource.RLIM_INFINITY))
+        whole(self, folder)
+
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+            with pytest.raises(TrainingError, match="goes on from its last checkpoint"):
+                fine_tune(recipe, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert fine_tune(recipe, tmp_path)["steps"] == 5
+
+
+def test_of_several_gpus_one_is_trained_on(recipe, tmp_path, monkeypatch):
+    """As where two are seen: a Trainer would spread each batch over them, which guidance refuses."""
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 1 if vars(self).get("_n_gpu") == 1 else 2))
     assert fine_tune(recipe, tmp_path)["steps"] == 5
 
 

@@ -59,3 +59,20 @@ def test_of_a_large_group_rows_at_equal_distances_are_taken():
 def test_a_row_without_a_prompt_is_refused(row):
     with pytest.raises(DataError, match="row 1 has neither a `prompt` nor `messages`"):
         vectors_by_name(tiny.shared("llama"), tiny.tokenizer(), [row], ["a"], kit.HEADS)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_no_part_of_a_prompt(side):
+    model, tokenizer = tiny.shared("llama"), tiny.tokenizer()
+    plain = [kit.row([1, 5, 9 + i], [7]) for i in range(4)]
+    pad = {"input_ids": [0, 0], "labels": [-100, -100], "attention_mask": [0, 0]}
+    rows = [
+        {
+            name: pad[name] + own if side == "left" else own + pad[name]
+            for name, own in (row | {"attention_mask": [1] * 4}).items()
+            if name in pad
+        }
+        for row in plain
+    ]
+    padded = vectors_by_name(model, tokenizer, rows, [""] * 4, kit.HEADS)[""]
+    check(padded, vectors_by_name(model, tokenizer, plain, [""] * 4, kit.HEADS)[""])

@@ -1,6 +1,8 @@
 """Teachers other than the original model, the consistency of head outputs, and what a checkpoint keeps of a teacher."""
 
+import gc
 import logging
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -305,3 +307,81 @@ def test_a_head_that_trains_or_is_adapted_or_another_model_s_is_not_shared(tmp_p
     assert not same(tiny.model("llama"), reference=tiny.model("llama"))
     whole = tiny.model("llama")
     assert not same(whole, guidance=IVGuidanceConfig(teacher="previous"))
+
+
+def test_a_reference_does_not_read_across_samples_of_a_row(tmp_path):
+    """Rows side by side without padding are told apart by their positions, but not where a cache is kept."""
+    from transformers import DataCollatorWithFlattening
+
+    said = []
+    for name, collator in (("flat", DataCollatorWithFlattening(return_position_ids=True)), ("padded", kit.padded)):
+        model, reference = tiny.model("llama"), tiny.model("llama")
+        reference.config.use_cache = True
+        with torch.no_grad():
+            model.lm_head.weight.mul_(1.5)
+        rows = [{name: row[name] for name in ("input_ids", "labels")} for row in ROWS]
+        trainer = kit.trainer(
+            model, tmp_path / name, rows, vector=kit.vector(model), reference=reference, data_collator=collator,
+            guidance=IVGuidanceConfig(sign=0), max_steps=1, per_device_train_batch_size=8, learning_rate=0.0,
+        )  # fmt: skip
+        trainer.train()
+        said.append(trainer.last_parts["kl"])
+    assert said[0] > 1e-3
+    assert said[0] == pytest.approx(said[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4])
+def test_parts_of_the_loss_are_those_of_the_whole_step(tmp_path, accumulation):
+    model = kit.adapted()
+    trainer = kit.trainer(
+        model, tmp_path, ROWS, vector=kit.vector(model), max_steps=1, gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=8 // accumulation, train_sampling_strategy="sequential",
+        guidance=IVGuidanceConfig(kl_weight=0.5),
+    )  # fmt: skip
+    trainer.train()
+    parts = trainer.last_parts
+    assert list(parts) == ["lm", "scale", "kl"]
+    assert kit.losses(trainer)[0] == pytest.approx(parts["lm"] + 0.5 * parts["kl"], rel=1e-5)
+    trainer.evaluate(ROWS)
+    assert trainer.last_parts == parts
+
+
+def test_a_guided_trainer_is_gone_when_nobody_holds_it(tmp_path):
+    """Its optimizer and the weights that it keeps aside would else lie on the device until somebody collects circles."""
+    model = kit.adapted()
+    for teacher in ("original", "previous"):
+        trainer = kit.trainer(model, tmp_path, ROWS, vector=kit.vector(model), guidance=IVGuidanceConfig(teacher=teacher))
+        trainer.train()
+        gone = weakref.ref(trainer)
+        gc.collect()
+        gc.disable()
+        try:
+            del trainer
+            assert gone() is None
+        finally:
+            gc.enable()
+
+
+def test_what_would_not_be_heard_is_said(tmp_path, caplog):
+    model = kit.adapted()
+    with caplog.at_level(logging.WARNING, "instruction_vectors"):
+        kit.trainer(model, tmp_path, ROWS, guidance=IVGuidanceConfig(kl_weight=5.0))
+    assert "guidance was given without a vector, so this trains plainly" in caplog.text
+    with pytest.raises(TrainingError, match="`reference` would not be asked"):
+        kit.trainer(
+            model, tmp_path, ROWS, vector=kit.vector(model), reference=tiny.model("llama"),
+            guidance=IVGuidanceConfig(teacher="previous"),
+        )  # fmt: skip
+
+
+def test_a_row_that_is_told_to_others_is_no_view_of_all():
+    rows = torch.randn(64, 512)
+    memory = Memory()
+    found = memory.recall([b"1", b"2"], lambda: iter(rows[:2]))
+    assert torch.equal(found[1], rows[1])
+    assert found[1].untyped_storage().nbytes() == 512 * 4
+
+
+def test_head_outputs_in_half_precision_are_compared_in_float32():
+    student, teacher = torch.full((8, 10, 64), 4.0, dtype=torch.float16), torch.zeros(8, 10, 64, dtype=torch.float16)
+    assert squared_distance(student, teacher).item() == 10 * 64 * 16

@@ -323,3 +323,29 @@ def test_unknown_modes_and_missing_layers_are_refused():
         pass
     with pytest.raises(VectorError, match="needs a layer"), vector_for(causal_lm, layer=None).applied(causal_lm, "summed"):
         pass
+
+
+@torch.no_grad()
+def test_rows_stand_for_beams_only_while_these_are_searched():
+    causal_lm = tiny.shared("llama")
+    vector, batch = vector_for(causal_lm), padded("left")
+    four = {name: torch.cat([value, value[:1]]) for name, value in batch.items()}
+    with (
+        pytest.raises(HookError, match="rows are for a batch of 2, the model runs 4"),
+        vector.applied(causal_lm, rows=[True, False]),
+    ):
+        causal_lm(**four)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_model_of_text_and_images_is_steered_as_its_text_part_is(side):
+    both, text = tiny.with_images()
+    anatomy = anatomy_of(both)
+    assert type(anatomy.backbone) is type(anatomy_of(text).backbone)  # not the images' part, which has as many layers
+    batch, means = padded(side), tiny.means("gemma3")
+    with InstructionVector.from_means(both, means, HEADS).applied(both):
+        found = last(both(**batch).logits, batch["attention_mask"])
+    with InstructionVector.from_means(text, means, HEADS).applied(text):
+        torch.testing.assert_close(found, last(text(**batch).logits, batch["attention_mask"]))
+    assert not torch.allclose(found, last(both(**batch).logits, batch["attention_mask"]), atol=1e-3)

@@ -11,9 +11,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache
 
-from instruction_vectors import causal_effects, mean_head_outputs
+from instruction_vectors import InstructionVector, causal_effects, mean_head_outputs
 from instruction_vectors.errors import DataError, HookError, VectorError
-from instruction_vectors.models.anatomy import anatomy_of
+from instruction_vectors.models.anatomy import anatomy_of, tolerance
 from instruction_vectors.models.prefix import SharedPrefix
 from instruction_vectors.vectors.joint import joint_effects
 from instruction_vectors.vectors.mediation import all_heads
@@ -402,3 +402,40 @@ def test_another_word_for_an_option_is_refused_with_those_there_are(option, mess
     if "patch" in option:
         with pytest.raises(VectorError, match=message):
             joint_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, means, [[(0, 1)]], **option)
+
+
+@pytest.mark.parametrize("measured", [causal_effects, estimated_effects])
+def test_effects_are_not_measured_while_a_vector_goes_in(measured):
+    causal_lm = tiny.model("llama")
+    vector = InstructionVector.from_means(causal_lm, tiny.means("llama"), ((2, 0),))
+    given = (tiny.tokenizer(), tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"))
+    with pytest.raises(HookError, match="measure effects outside of the `with` block"), vector.applied(causal_lm):
+        measured(causal_lm, *given)
+    with pytest.raises(HookError, match="measure effects outside of the `with` block"), vector.applied(causal_lm):
+        joint_effects(causal_lm, *given, [[(2, 0)]])
+
+
+def test_heads_may_come_as_lists_and_prompts_not_as_a_text():
+    causal_lm, tok = tiny.shared("llama"), tiny.tokenizer()
+    pairs = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"), heads=[(1, 2)])
+    lists = causal_effects(causal_lm, tok, tiny.PROMPTS, tiny.TARGETS, tiny.means("llama"), heads=[[1, 2]])
+    torch.testing.assert_close(pairs, lists, equal_nan=True)
+    with pytest.raises(DataError, match="as many targets as prompts"):
+        causal_effects(causal_lm, tok, "one", "two", tiny.means("llama"))
+    with pytest.raises(DataError, match="a list of at least one prompt"):
+        mean_head_outputs(causal_lm, tok, "one text")
+    with pytest.raises(DataError, match="prompt 2 has no tokens"):
+        mean_head_outputs(causal_lm, tok, [[1, 2], []])
+
+
+def test_a_sweep_in_tf32_is_allowed_what_tf32_rounds():
+    cuda, cpu, products = torch.device("cuda"), torch.device("cpu"), torch.backends.cuda.matmul
+    strict, before = tolerance(torch.float32, cuda), products.fp32_precision
+    assert strict == tolerance(torch.float32, cpu)
+    products.fp32_precision = "tf32"
+    try:
+        assert tolerance(torch.float32, cuda) > 2**-10 > strict / 2
+        assert tolerance(torch.float32, cpu) == strict
+        assert tolerance(torch.float64, cuda) < strict
+    finally:
+        products.fp32_precision = before

@@ -380,10 +380,55 @@ def test_a_model_it_does_not_fit_is_refused_with_the_reason(family, changes, rea
         vector().applied(tiny.model(family, **changes))
 
 
-@pytest.mark.parametrize("layer", [3, -1])
-def test_a_layer_the_model_does_not_have_is_refused(layer):
-    with pytest.raises(VectorError, match=f"after layer {layer}; the model has 3 layers"):
-        vector(layer=layer).applied(tiny.shared("llama"))
+def test_a_layer_the_model_does_not_have_is_refused():
+    with pytest.raises(VectorError, match="after layer 3; the model has 3 layers"):
+        vector(layer=3).applied(tiny.shared("llama"))
+    with pytest.raises(VectorError, match="layer -1 does not exist"):
+        vector(layer=-1)
+
+
+@pytest.mark.parametrize("heads", [[[0, 1], [2, 3]], [(0, 1.5)], [5], [(1, 2, 3)]])
+def test_heads_are_pairs_whatever_holds_them(heads):
+    causal_lm, means = tiny.shared("llama"), tiny.means("llama")
+    if heads == [[0, 1], [2, 3]]:  # as JSON has them
+        assert InstructionVector.from_means(causal_lm, means, heads).heads == ((0, 1), (2, 3))
+    else:
+        with pytest.raises(VectorError, match="pairs"):
+            InstructionVector.from_means(causal_lm, means, heads)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_numbers_of_any_type_become_float32(dtype, tmp_path):
+    values, summed = torch.ones(1, 8, dtype=dtype, requires_grad=True), torch.full((32,), 0.5, dtype=dtype)
+    made = InstructionVector([[0, 1]], values, summed)
+    assert (made.values.dtype, made.summed.dtype, made.values.requires_grad) == (torch.float32, torch.float32, False)
+    assert made.fingerprint == InstructionVector(((0, 1),), torch.ones(1, 8), torch.full((32,), 0.5)).fingerprint
+
+
+def test_a_vector_of_all_its_heads_is_itself():
+    control = vector().random_like(3)
+    assert control.first(tiny.shared("llama"), len(control.heads)) is control
+
+
+def test_what_cannot_be_written_leaves_the_vector_that_was_there(tmp_path):
+    old = vector()
+    old.save_pretrained(tmp_path)
+    with pytest.raises(VectorError, match="not JSON serializable"):
+        replace(vector() * 2, metadata={"model": tmp_path}).save_pretrained(tmp_path)
+    assert InstructionVector.from_pretrained(tmp_path).fingerprint == old.fingerprint
+
+
+def test_a_vector_that_is_half_written_over_another_is_none(tmp_path, monkeypatch):
+    vector().save_pretrained(tmp_path)
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("instruction_vectors.vectors.artefact.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        (vector() * 2).save_pretrained(tmp_path)
+    with pytest.raises(VectorError, match=r"it has no config\.json"):
+        InstructionVector.from_pretrained(tmp_path)
 
 
 def recorded(causal_lm, **changes) -> InstructionVector:

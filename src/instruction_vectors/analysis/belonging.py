@@ -70,7 +70,7 @@ def check_adapter_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, fol
         )
     check_start(start)
     if (folder / "tokenizer_config.json").exists():
-        check_tokenizers(tokenizer, AutoTokenizer.from_pretrained(folder))
+        check_tokenizers(tokenizer, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 
 def check_start(start: Any) -> None:

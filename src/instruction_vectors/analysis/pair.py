@@ -106,12 +106,12 @@ def check_files(base: nn.Module, tokenizer: PreTrainedTokenizerBase, tuned: str 
     if _is_adapter(tuned):
         return check_adapter_files(base, tokenizer, Path(tuned))
     try:
-        config = AutoConfig.from_pretrained(tuned)
+        config = AutoConfig.from_pretrained(tuned, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"{str(tuned)!r} cannot be opened as a model or adapter: {str(error).splitlines()[0]}") from error
     check_configs(unwrap(base).config.get_text_config(), config.get_text_config())
     try:
-        other = AutoTokenizer.from_pretrained(tuned)
+        other = AutoTokenizer.from_pretrained(tuned, trust_remote_code=False)
     except (OSError, ValueError):
         return  # saved without one, as Trainer does: the base's is used
     check_tokenizers(tokenizer, other)
@@ -124,7 +124,7 @@ def _is_adapter(tuned: str | Path) -> bool:
 def _whole(folder: str, dtype: torch.dtype) -> Any:
     """Whole weights; training scripts often save them without a tokenizer, which is not needed here."""
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder!r} cannot be opened as a model: {str(error).strip().splitlines()[0]}") from error
 

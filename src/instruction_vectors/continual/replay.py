@@ -17,7 +17,7 @@ _NUMBERS = ("tasks", "matrix", "ap", "fp", "forget", "bwt", "fwt", "forms", "sta
 def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
     """Run the cell of a `result.json` in `out` and name what came out differently (nothing: an empty list).
 
-    Where numbers differ, `code` and `versions` are among the names if those do too, and so may be why.
+    Where numbers differ, `code`, `versions`, `threads` and `device` are among the names if those do too, and so may be why.
 
     Raises:
         DataError: the file is no cell's result, its data are not the ones that lie here, or `out` holds a replay by other code.
@@ -34,4 +34,5 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
         raise DataError(f"{earlier.parent} was replayed with other code; choose another folder, or delete it")
     after: dict[str, Any] = runner.run(cell)
     different = [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]
-    return different + [name for name in ("code", "versions", "threads") if different and before.get(name) != after.get(name)]
+    why = [name for name in ("code", "versions", "threads", "device") if before.get(name) != after.get(name)]
+    return different + why if different else []

@@ -59,7 +59,7 @@ class Runner:
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: read if it is finished, else brought to its end; `result.json` and `run.json` are in its folder.
 
-        A cell that was killed goes on from its last finished step and ends with the same bytes of `result.json`.
+        A cell that was killed goes on from its last finished step and, on a CPU, ends with the same bytes of `result.json`.
 
         Raises:
             DataError: the folder holds this cell with other settings or other data, is held by another process or cannot
@@ -172,10 +172,17 @@ def made_with(ledger: Ledger, model: nn.Module) -> dict[str, Any]:
     The code is not asked, every step names its own: a change of a message must not end a grid.
 
     Raises:
-        DataError: the model's weights, a library's version or the number of threads is another than when it was begun.
+        DataError: weights, a library's version, the number of threads or the device are others than when it was begun.
     """
-    now = {"model_fingerprint": model_fingerprint(model), "versions": versions(), "threads": torch.get_num_threads()}
+    device = next(model.parameters()).device.type
+    now = {
+        "model_fingerprint": model_fingerprint(model),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
     begun: dict[str, Any] = ledger.step("made with", lambda: now)
+    begun = {"device": device, **begun}  # not named in ledgers of before
     if changed := [name for name in now if begun.get(name) != now[name]]:
         raise DataError(f"{ledger.folder} was begun with another {', '.join(changed)}; go on as then, or choose another folder")
     return begun
@@ -210,7 +217,7 @@ def _guided(cell: Cell, learnt: Sequence[str], vectors: Vectors, others: Vectors
     guide = guide_named(cell.guide)
     vector, guidance = guide(learnt[-1], vectors, cell.guidance)
     if vector is None:
-        return {"vector": None, "guidance": guidance}
+        return {"vector": None, "guidance": None}
     tasks = {name: None if guide.anchors_only else guide(name, vectors, cell.guidance)[0] for name in learnt}
     anchored = {name: guide(name, others, cell.guidance)[0] for name in others}
     return {"vector": {"": None, **tasks, **anchored}, "guidance": guidance}

@@ -23,12 +23,21 @@ from instruction_vectors.models.adapters import base_weights, tuner_layer_type
 
 _PROBE_TOKENS = 4
 _REMEMBERED = "_instruction_vectors_anatomy"
+_TF32 = 2e-2
 _COARSE = 1e-1
 """What is allowed in types coarser than float16, and of maps that round what they read to 8 bits."""
 
 
-def tolerance(dtype: torch.dtype) -> float:
+def _multiplies_in_tf32() -> bool:
+    """Whether CUDA's matrix products keep 10 of float32's 23 bits, as `TrainingArguments(tf32=True)` asks for."""
+    products = torch.backends.cuda.matmul
+    return products.fp32_precision == "tf32" if hasattr(products, "fp32_precision") else bool(products.allow_tf32)
+
+
+def tolerance(dtype: torch.dtype, device: torch.device) -> float:
     """How far two ways to compute the same activation may lie apart, relative to its size."""
+    if dtype == torch.float32 and device.type == "cuda" and _multiplies_in_tf32():
+        return _TF32
     # Many families normalise and take softmax in float32 whatever the model's own type, hence no less for float64.
     return {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 5e-2}.get(dtype, _COARSE)
 
@@ -234,7 +243,7 @@ def _find(causal_lm: PreTrainedModel) -> Anatomy:
 
 
 def _decoder_layers(causal_lm: PreTrainedModel, count: int) -> tuple[nn.Module, nn.ModuleList]:
-    for module in causal_lm.modules():
+    for module in causal_lm.get_decoder().modules():
         for child in module.children():
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 return module, child
@@ -367,7 +376,7 @@ def _rounding(anatomy: Anatomy, layer: int) -> float:
     """What activations allow, or more: maps of 8-bit integers round what they read, too."""
     weight = getattr(anatomy.o_projs[layer], "weight", None)
     rounds = isinstance(weight, Tensor) and weight.dtype == torch.int8
-    return max(tolerance(anatomy.dtype), _COARSE if rounds else 0)
+    return max(tolerance(anatomy.dtype, anatomy.device), _COARSE if rounds else 0)
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ SHORT_NAMES: dict[str, PackagedModel] = {
 
 
 def load(
-    name_or_path: str = DEFAULT_MODEL,
+    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device | None = None,
@@ -82,6 +82,7 @@ def load(
     Raises:
         ModelError: unknown name, nothing on disk and no network, a broken file, or not a decoder-only model.
     """
+    name_or_path = str(name_or_path)
     packaged = SHORT_NAMES.get(name_or_path)
     if packaged is None:
         _check_name(name_or_path)
@@ -89,14 +90,14 @@ def load(
         _check_name(str(adapter), "adapter_config.json")
     source = str(_converted(name_or_path, packaged)) if packaged else name_or_path
     with _explained(name_or_path):
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(
                 f"{name_or_path!r} is an encoder-decoder model ({config.model_type}); only decoder-only causal "
                 "language models are supported"
             )
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     # What is made from the model names it as the user did, not by its place in a cache.
     model.config._name_or_path = name_or_path
     if adapter is not None:

@@ -135,6 +135,9 @@ def attention_mask(
     if "position_ids" not in signature(anatomy.backbone.forward).parameters:
         raise ModelError(f"{type(anatomy.causal_lm).__name__} counts its tokens' places itself (it takes no position ids)")
     config = text_config(anatomy.causal_lm)
+    if "flash" in _attention(anatomy):
+        # Its kernels would read it as a mask of padding: on a GPU that ends in an error from which nothing recovers.
+        raise ModelError(f"{_attention(anatomy)} takes no 4-D mask; open the model with attn_implementation='sdpa'")
     window = getattr(config, "sliding_window", None)
     types = set(getattr(config, "layer_types", None) or [])
     # Layers that cut their own window out of the packed row (GPT-Neo's local ones) hide near ancestors stored far away.
@@ -156,7 +159,12 @@ def _additive(allowed: Tensor, anatomy: Anatomy, device: torch.device) -> Tensor
     return mask.masked_fill_(~allowed.to(device), torch.finfo(anatomy.dtype).min)
 
 
+def _attention(anatomy: Anatomy) -> str:
+    return getattr(text_config(anatomy.causal_lm), "_attn_implementation", None) or ""
+
+
 class _Trial(NamedTuple):
+    attention: str
     reads_branches: bool
     goes_by_blocks: bool
 
@@ -186,10 +194,12 @@ def skips_what_is_hidden(anatomy: Anatomy) -> bool:
 
 def _tried(anatomy: Anatomy) -> _Trial:
     """Both at once: whoever asks the second may have hooks set by then that a trial would meet."""
-    if anatomy not in _TRIALS:
+    trial, attention = _TRIALS.get(anatomy), _attention(anatomy)
+    if trial is None or trial.attention != attention:  # which can be set anew
         reads = _reads_branches(anatomy)
-        _TRIALS[anatomy] = _Trial(reads, reads and anatomy.device.type == "cpu" and _goes_by_blocks(anatomy))
-    return _TRIALS[anatomy]
+        trial = _Trial(attention, reads, reads and anatomy.device.type == "cpu" and _goes_by_blocks(anatomy))
+        _TRIALS[anatomy] = trial
+    return trial
 
 
 def _reads_branches(anatomy: Anatomy) -> bool:
@@ -211,7 +221,7 @@ def _as_apart(anatomy: Anatomy, mask: Masks) -> bool:
         rows = [_EXAMPLE.tokens[list(path)].tolist() for path in _EXAMPLE.paths]
         apart = [anatomy.backbone(**TokenTree.of([row]).model_inputs(anatomy))[0][0] for row in rows]
         packed = anatomy.backbone(**_EXAMPLE._packed(anatomy, mask))[0][0]
-    allowed = tolerance(anatomy.dtype) * max(float(one.abs().max()) for one in apart)
+    allowed = tolerance(anatomy.dtype, anatomy.device) * max(float(one.abs().max()) for one in apart)
     return all(float((packed[list(path)] - one).abs().max()) <= allowed for path, one in zip(_EXAMPLE.paths, apart, strict=True))
 
 

@@ -65,7 +65,7 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
     if name in SHORT_NAMES:
         return load(name)[1]
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"{name!r}: no tokenizer there ({' '.join(str(error).split())})") from error
 

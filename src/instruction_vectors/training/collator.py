@@ -18,6 +18,7 @@ from instruction_vectors.models.forest import Forest
 from instruction_vectors.models.tokens import encode_pair
 from instruction_vectors.models.tree import packs, skips_what_is_hidden
 from instruction_vectors.tasks.prompts import Prompt
+from instruction_vectors.training.rows import without_padding
 from instruction_vectors.training.targets import ALL_MASKED
 
 Row = Mapping[str, Any]
@@ -59,7 +60,7 @@ class TreeCollator:
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch with the fields `Targets.of` reads; of rows that are padded already, the tokens that their mask calls real."""
-        rows = [_real(row) for row in rows]
+        rows = [without_padding(row) for row in rows]
         starts = [_starts(row) for row in rows]
         vectors = [row.get("vector", "") for row in rows]
         anatomy = anatomy_of(self.model)
@@ -139,16 +140,6 @@ def _padded(rows: Sequence[Row]) -> dict[str, Any]:
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     names = [row.get("vector", "") for row in rows]
     return batch | ({"vector": names} if any(names) else {})
-
-
-def _real(row: Row) -> Row:
-    mask = row.get("attention_mask")
-    if mask is None or all(mask):
-        return row
-    return {
-        **row,
-        **{name: [each for each, real in zip(row[name], mask, strict=True) if real] for name in ("input_ids", "labels")},
-    }
 
 
 def _labelled(row: Row) -> list[int]:

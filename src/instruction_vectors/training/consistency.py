@@ -15,6 +15,7 @@ from torch import Tensor
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.anatomy import Anatomy
 from instruction_vectors.models.hooks import edit_heads, pick
+from instruction_vectors.training.objectives import precise
 from instruction_vectors.vectors.vector import Head
 
 
@@ -24,7 +25,7 @@ def squared_distance(
     total: Tensor | float | None = None,
 ) -> Float[Tensor, ""]:
     """Squared distance of head outputs, summed over heads: its mean over answers, or its sum over `total`."""
-    summed = (student - teacher).square().sum()
+    summed = (precise(student) - precise(teacher)).square().sum()
     return summed / (len(student) if total is None else total)
 
 

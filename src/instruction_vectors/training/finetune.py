@@ -22,7 +22,7 @@ from transformers import (
 from instruction_vectors.environment import default_device, peak_rss_mb, versions
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.evaluation.abilities import Probe
-from instruction_vectors.files import read_json, sha256_of, write_json
+from instruction_vectors.files import read_json, sha256_of, storage_failure, write_json
 from instruction_vectors.models.adapters import adaptable
 from instruction_vectors.models.loading import load, model_fingerprint
 from instruction_vectors.progress import duration
@@ -172,7 +172,7 @@ def _trainer(
     }
     return packed_trainer(
         IVTrainer, model, rows, out / "checkpoints", seed=recipe.seed, options=options, processing_class=tokenizer,
-        vector=vector, guidance=recipe.guidance, teacher_cache=teacher_cache,
+        vector=vector, guidance=None if vector is None else recipe.guidance, teacher_cache=teacher_cache,
     )  # fmt: skip
 
 
@@ -204,7 +204,9 @@ def _train(trainer: IVTrainer, out: Path, given: dict[str, Any], begun: dict[str
             write_json(out / "config.json", given)
             write_json(out / "checkpoints" / "config.json", begun)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not storage_failure(error):
+            raise
         raise TrainingError(
             f"cannot write to {out} ({error}); free some space and run the same again: it goes on from its last checkpoint"
         ) from error

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError
 from instruction_vectors.training.naming import UNIVERSAL
+from instruction_vectors.training.rows import without_padding
 from instruction_vectors.vectors.extraction import mean_head_outputs
 from instruction_vectors.vectors.vector import Head, InstructionVector
 
@@ -66,6 +67,7 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], number: 
 
 def _before_labels(row: Mapping[str, Any], number: int) -> list[int]:
     """Tokens before the last run of labels, of a packed row those of that sample alone."""
+    row = without_padding(row)
     labels = [int(label) for label in row["labels"]]
     start = next((i for i in range(len(labels) - 1, 0, -1) if labels[i] != -100 and labels[i - 1] == -100), 0)
     if not start:

@@ -1,5 +1,6 @@
 """IV-guided training as a mixin over any `transformers.Trainer`."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,8 @@ from instruction_vectors.training.targets import Targets, model_inputs
 from instruction_vectors.training.teacher import Teacher
 from instruction_vectors.training.views import frozen
 from instruction_vectors.vectors.vector import InstructionVector
+
+logger = logging.getLogger(__name__)
 
 _BALANCE = ("router_aux_loss_coef", "aux_loss_coef")
 """What models call the weight of their experts' balance in their own loss."""
@@ -79,7 +82,16 @@ class IVGuidance:
         self._refuse_other_losses()
         self.model_accepts_loss_kwargs = True
         self.data_collator: Any = KeepsNames(self.data_collator)
+        if guidance is not None and vector is None:
+            logger.warning(
+                "guidance was given without a vector, so this trains plainly; for the KL term alone give a vector and "
+                "IVGuidanceConfig(teacher_scale=0, sign=0)"
+            )
         self.guidance = guidance or IVGuidanceConfig()
+        if reference is not None and self.guidance.teacher == "previous" and vector != "auto":
+            raise TrainingError(
+                "teacher='previous' is the model that trains as it was, so `reference` would not be asked: leave it out"
+            )
         self.reference = None if reference is None else self._beside_model(reference)
         given = self._vectors_of(vector)
         self.vectors = {name: each for name, each in given.items() if each is not None}
@@ -87,7 +99,8 @@ class IVGuidance:
         self._refuse_names_in_streams()
         if self.unguided and self.guidance.kl_positions == "answer":
             raise TrainingError("kl_positions='answer' compares every answer token of a batch: give every row a vector")
-        self.last_parts: dict[str, float] = {}
+        self._parts: dict[str, Tensor] = {}
+        self._scale = 0.0
         self._window_answers: Tensor | None = None
         self._evaluates = self._predicts = False
         model = self.model  # type: ignore[attr-defined]
@@ -129,26 +142,38 @@ class IVGuidance:
         said = self._ask(inputs, targets) if guided else None
         with ExitStack() as stack:
             read = stack.enter_context(self._read(model, targets)) if said is not None and said.heads else {}
-            stack.enter_context(self._steered(model, targets.starts, scale))
+            stack.enter_context(_steered(self.vectors, self.guidance, model, targets.starts, scale))
             stack.enter_context(head_at(anatomy_of(model), targets.places, said.states if said is not None else None))
             outputs = model(**model_inputs(inputs))
         logits, taught = said.parted(outputs.logits[0]) if said is not None else (outputs.logits[0], None)
         outputs.logits = logits[None]
         loss = language_model_loss(logits[targets.rows], targets.tokens, window)
-        self.last_parts = {"lm": loss.item(), "scale": scale}
         answers = self._answers_of_window(len(targets.answers), model, window)
         heads = {name: head() for name, head in read.items()}
         costs = said.costs(logits, taught, heads, window, answers) if said is not None else {}
         costs |= self._model_costs(model, outputs, window)
-        for name, (weight, value) in costs.items():
+        if not self._evaluates:
+            self._add_parts(scale, {"lm": loss, **{name: value for name, (_, value) in costs.items()}}, window)
+        for weight, value in costs.values():
             loss = loss + weight * value.to(loss.device)
-            self.last_parts[name] = value.item()
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step} ({self.last_parts}); lower the learning rate "  # type: ignore[attr-defined]
                 f"or check the rows of this batch, whose tokens begin: {self._beginnings(inputs)}"
             )
         return loss, outputs
+
+    @property
+    def last_parts(self) -> dict[str, float]:
+        """What the loss of the last step is made of, each part unweighted, and the scale of the vector; on this process."""
+        parts = {name: value.item() for name, value in self._parts.items()}
+        return {"lm": parts.pop("lm"), "scale": self._scale, **parts} if parts else {}
+
+    def _add_parts(self, scale: float, parts: Mapping[str, Tensor], window: Any) -> None:
+        """Parts of a micro-batch join those of its window, by whose counts they are divided. Nothing waits for a device here."""
+        before = self._parts if window is not None else {}
+        told = {name: before[name] + value.detach() if name in before else value.detach() for name, value in parts.items()}
+        self._parts, self._scale = {**before, **told}, scale
 
     def _model_costs(self, model: nn.Module, outputs: Any, window: Any) -> dict[str, tuple[float, Tensor]]:
         """Weight and value of what a model adds to its own loss: a mixture of experts' balance, if its config asks for that.
@@ -206,7 +231,7 @@ class IVGuidance:
         """
         if self.teacher is None:
             return None
-        heads = {name: self._vector(name).heads for name in targets.starts}
+        heads = {name: _named(self.vectors, name).heads for name in targets.starts}
         said = Said.of(self.teacher, self.guidance, inputs, targets, heads, same_head=self._same_head)
         return said if targets.starts else None
 
@@ -220,7 +245,7 @@ class IVGuidance:
         """What each vector's heads put out themselves where it goes in."""
         with ExitStack() as stack:
             yield {
-                name: stack.enter_context(heads_read(anatomy_of(model), self._vector(name).heads, where))
+                name: stack.enter_context(heads_read(anatomy_of(model), _named(self.vectors, name).heads, where))
                 for name, where in targets.starts.items()
             }
 
@@ -237,7 +262,7 @@ class IVGuidance:
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of an accumulation window, as the Trainer draws them; their answers are counted as it counts labels."""
         batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._window_answers = None
+        self._window_answers, self._parts = None, {}
         if self.teacher is not None and batches:
             args = self.args  # type: ignore[attr-defined]
             count = torch.tensor(sum(len(Targets.of(batch).under(self._guides).answers) for batch in batches), device=device)
@@ -293,14 +318,6 @@ class IVGuidance:
         state = self.state  # type: ignore[attr-defined]
         return state.global_step / state.max_steps if state.max_steps > 0 else 0.0
 
-    @contextmanager
-    def _steered(self, model: nn.Module, starts: Mapping[str, Tensor], scale: float) -> Iterator[None]:
-        """Every row's own vector at its last input tokens."""
-        with ExitStack() as stack:
-            for name, where in starts.items() if scale else ():
-                stack.enter_context(self._vector(name).applied(model, mode=self.guidance.mode, scale=scale, positions=where))
-            yield
-
     def _vectors_of(self, vector: Vectors | str | None) -> Mapping[str, InstructionVector | None]:
         """By name; made from the rows, which get their names, if that is asked for."""
         if not isinstance(vector, str):
@@ -319,12 +336,6 @@ class IVGuidance:
         """Whether rows of that name are guided."""
         return name in self.vectors or (name not in self.unguided and "" not in self.unguided)
 
-    def _vector(self, name: str) -> InstructionVector:
-        vector = self.vectors.get(name, self.vectors.get(""))
-        if vector is None:
-            raise TrainingError(f"a row asks for the vector {name!r}; there are {sorted(self.vectors)}")
-        return vector
-
     def _make_teacher(self, model: nn.Module) -> Teacher:
         config = self.guidance
         shards = self.is_fsdp_enabled or self.is_deepspeed_enabled  # type: ignore[attr-defined]
@@ -335,16 +346,17 @@ class IVGuidance:
         if shards and config.teacher == "previous":
             raise TrainingError("teacher='previous' keeps a copy of the weights, which are sharded here; use teacher='original'")
         teaches, bare = frozen(model, self.reference, config.teacher)
+        # Nothing of the teacher's names the trainer: a circle would keep optimizer and snapshot on the device after training.
+        accelerator = self.accelerator  # type: ignore[attr-defined]
 
         @contextmanager
         def view() -> Iterator[None]:
             """The teacher computes as the student does, whose forward alone the Trainer runs in mixed precision."""
-            with self.accelerator.autocast(), bare():  # type: ignore[attr-defined]
+            with accelerator.autocast(), bare():
                 yield
 
-        steer = partial(self._steered, teaches, scale=config.teacher_scale)
-        precision = self.accelerator.mixed_precision  # type: ignore[attr-defined]
-        told = partial(teacher_identity, teaches, self.vectors, config, precision)
+        steer = partial(_steered, self.vectors, config, teaches, scale=config.teacher_scale)
+        told = partial(teacher_identity, teaches, self.vectors, config, accelerator.mixed_precision)
         teacher = Teacher(anatomy_of(teaches), view, steer, told)
         if shards:
             refuse_parts(teaches, "the teacher")
@@ -362,3 +374,25 @@ class IVGuidance:
         if self.teacher is not None and resume_from_checkpoint:
             load_beside(self.teacher, resume_from_checkpoint, self.args.output_dir)  # type: ignore[attr-defined]
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+
+@contextmanager
+def _steered(
+    vectors: Mapping[str, InstructionVector],
+    config: IVGuidanceConfig,
+    model: nn.Module,
+    starts: Mapping[str, Tensor],
+    scale: float,
+) -> Iterator[None]:
+    """Every row's own vector at its last input tokens."""
+    with ExitStack() as stack:
+        for name, where in starts.items() if scale else ():
+            stack.enter_context(_named(vectors, name).applied(model, mode=config.mode, scale=scale, positions=where))
+        yield
+
+
+def _named(vectors: Mapping[str, InstructionVector], name: str) -> InstructionVector:
+    vector = vectors.get(name, vectors.get(""))
+    if vector is None:
+        raise TrainingError(f"a row asks for the vector {name!r}; there are {sorted(vectors)}")
+    return vector

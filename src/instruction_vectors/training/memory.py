@@ -41,7 +41,8 @@ class Memory:
         """
         unknown = any(key not in self._rows for key in keys)
         if any(everyones(unknown)):
-            new = {key: row.cpu() for key, row in zip(keys, compute(), strict=True)} if unknown or alike else {}
+            # Copies: what is told to other processes would else be the whole tensor that a row is a view of.
+            new = {key: row.to("cpu", copy=True) for key, row in zip(keys, compute(), strict=True)} if unknown or alike else {}
             if not self._keeps:
                 return [new[key] if key in new else self._rows[key] for key in keys]
             for told in everyones(new):

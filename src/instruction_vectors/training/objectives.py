@@ -23,7 +23,7 @@ def language_model_loss(
     `total` is the number of labels in a whole accumulation window, so that the loss does not depend on how the window is
     cut into micro-batches.
     """
-    summed = F.cross_entropy(_precise(logits), tokens, reduction="sum")
+    summed = F.cross_entropy(precise(logits), tokens, reduction="sum")
     return summed / (tokens.numel() if total is None else total)
 
 
@@ -46,8 +46,8 @@ def kl_divergence(
         threshold: a hinge: places whose divergence lies below it cost nothing, the others what exceeds it.
         total: what the sum is divided by, as in `language_model_loss`.
     """
-    log_student = F.log_softmax(_precise(student) / temperature, dim=-1)
-    log_teacher = F.log_softmax(_precise(teacher) / temperature, dim=-1)
+    log_student = F.log_softmax(precise(student) / temperature, dim=-1)
+    log_teacher = F.log_softmax(precise(teacher) / temperature, dim=-1)
     if direction == "student_teacher":
         each = F.kl_div(log_teacher, log_student, reduction="none", log_target=True).sum(-1)
     else:
@@ -57,6 +57,6 @@ def kl_divergence(
     return each.sum() / (len(each) if total is None else total)
 
 
-def _precise(logits: Tensor) -> Tensor:
+def precise(logits: Tensor) -> Tensor:
     """Half-precision logits in float32; anything better as it is."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

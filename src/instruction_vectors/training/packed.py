@@ -50,6 +50,8 @@ def packed_trainer(
         use_cpu=default_device().type == "cpu",
         **options,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # the model lies on one GPU; a Trainer would cut batches apart over all that it sees
     trainer = kind(model=model, args=arguments, train_dataset=list(rows), data_collator=TreeCollator(model), **given)
     # The Trainer's own summary goes to standard output, which is for results.
     trainer.remove_callback(PrinterCallback)

@@ -123,3 +123,12 @@ def _labelled(answers: Answers, max_length: int) -> Row:
     for before, through in answers:
         labels[len(before) : len(through)] = through[len(before) :]
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def without_padding(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of tokens whose `attention_mask` names padding, without it."""
+    mask = row.get("attention_mask")
+    if mask is None or all(mask):
+        return row
+    real = {name: [each for each, kept in zip(row[name], mask, strict=True) if kept] for name in ("input_ids", "labels")}
+    return {**row, **real}

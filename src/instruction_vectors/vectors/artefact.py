@@ -52,9 +52,6 @@ def save(vector: InstructionVector, folder: Path, place: str = "path/to/this/fol
         folder: where to.
         place: what the card says to read it from.
     """
-    tensors = {"values": vector.values.contiguous(), "summed": vector.summed.contiguous()}
-    write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors))
-    write_atomic(folder / CARD, _card(vector, place))
     config = {
         "instruction_vectors": __version__,
         **dict(vector.metadata),
@@ -62,6 +59,13 @@ def save(vector: InstructionVector, folder: Path, place: str = "path/to/this/fol
         "heads": [list(head) for head in vector.heads],
         "layer": vector.layer,
     }
+    try:
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"the vector's metadata cannot be written as JSON ({error}); nothing was written") from error
+    (folder / CONFIG).unlink(missing_ok=True)  # another vector's would go with these numbers if this were stopped
+    write_atomic(folder / WEIGHTS, safetensors.torch.save({"values": vector.values, "summed": vector.summed}))
+    write_atomic(folder / CARD, _card(vector, place))
     write_json(folder / CONFIG, config)
 
 
@@ -132,7 +136,7 @@ def _read_config(path: Path) -> tuple[tuple[Head, ...], int | None, dict[str, An
 def _read_tensors(path: Path) -> tuple[Tensor, Tensor]:
     tensors = safetensors.torch.load(path.read_bytes())
     for name in ("values", "summed"):
-        if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name]).all():
+        if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name].float()).all():
             raise ValueError(f"{name} holds numbers that are not finite, or no numbers with a point")
     return tensors["values"], tensors["summed"]
 

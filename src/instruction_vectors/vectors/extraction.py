@@ -23,7 +23,7 @@ from instruction_vectors.vectors.mediation import Measure, causal_effects, check
 from instruction_vectors.vectors.mediation_slow import Patch
 from instruction_vectors.vectors.prompting import Source, counterfactuals, demonstrations
 from instruction_vectors.vectors.screening import estimated_effects
-from instruction_vectors.vectors.vector import Head, InstructionVector, shape_of
+from instruction_vectors.vectors.vector import Head, InstructionVector, check_heads, shape_of
 from instruction_vectors.version import __version__
 
 Progress = Callable[[int], None]
@@ -61,10 +61,12 @@ def mean_head_outputs(
         AnatomyError: the model's heads cannot be found.
         torch.OutOfMemoryError: one prompt does not fit (a CPU raises a plain RuntimeError).
     """
-    if not prompts:
-        raise DataError("mean head outputs need at least one prompt")
+    if isinstance(prompts, str) or not prompts:
+        raise DataError("mean head outputs need a list of at least one prompt")
     anatomy = anatomy_of(model)
     ids = [encode(tokenizer, prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    if not all(ids):
+        raise DataError(f"prompt {[len(each) for each in ids].index(0) + 1} has no tokens")
     wanted = None if answers is None else _first_tokens(tokenizer, prompts, answers)
     total = torch.zeros(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, dtype=torch.float64)
     count = 0
@@ -236,6 +238,10 @@ def extract(
             check_count(screen, anatomy.n_layers, anatomy.n_heads)
             if screen < k:
                 raise VectorError(f"a shortlist of {screen} heads cannot hold the {k} that are wanted")
+    else:
+        heads = check_heads(heads, anatomy)
+    if layer is not None and not 0 <= layer < anatomy.n_layers:
+        raise VectorError(f"layer {layer} does not exist: the model has {anatomy.n_layers}")
     check_answers(tokenizer, task, template)
     means = told_means(
         model,

@@ -96,6 +96,7 @@ class _Places:
         self.where = where
         self.found = where is not None
         self.rows: Bool[Tensor, " batch"] | None = None
+        self.beams = 1  # of each row, side by side
 
     def only(self, rows: Sequence[bool] | None) -> None:
         """Leave all other rows alone."""
@@ -121,10 +122,9 @@ class _Places:
     def _chosen(self, where: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         if self.rows is None:
             return where
-        if len(where) % len(self.rows):
-            raise HookError(f"rows are for a batch of {len(self.rows)}, the model runs {len(where)}")
-        # Beams stand side by side.
-        rows = self.rows.repeat_interleave(len(where) // len(self.rows))
+        if len(where) != len(self.rows) * self.beams:
+            raise HookError(f"rows are for a batch of {len(self.rows)}, the model runs {len(where) // self.beams}")
+        rows = self.rows.repeat_interleave(self.beams)
         return where & rows.to(where.device)[:, None]
 
 
@@ -170,6 +170,17 @@ def _prefill_watched(model: nn.Module, places: _Places) -> Iterator[None]:
     causal_lm = unwrap(model)
     original, own = causal_lm.generate, causal_lm.__dict__.get("generate")
     prompt_ends: Int[Tensor, " row"] | None = None
+    outer: Tensor | None = None
+
+    def note(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        # A model that reads images too hands its backbone masks that it has made itself.
+        nonlocal outer
+        mask = kwargs.get("attention_mask")
+        outer = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+    def forget(*_: Any) -> None:
+        nonlocal outer
+        outer = None
 
     def generate(*args: Any, **kwargs: Any) -> Any:
         # Without a cache every decoding step runs the prompt again: only `generate` knows where it ended.
@@ -187,22 +198,28 @@ def _prefill_watched(model: nn.Module, places: _Places) -> Iterator[None]:
         where = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         ends = prompt_ends
         if ends is None and seen == 0:
-            ends = _last_tokens(tokens, kwargs)
+            ends = _last_tokens(tokens, kwargs | ({} if outer is None else {"attention_mask": outer}))
         if ends is not None:
-            ends = ends.to(tokens.device).repeat_interleave(len(where) // len(ends)) - seen  # beams stand side by side
+            places.beams = len(where) // len(ends)
+            ends = ends.to(tokens.device).repeat_interleave(places.beams) - seen
             inside = ((ends >= 0) & (ends < where.shape[1])).nonzero().flatten()
             where[inside, ends[inside]] = True
         places.set(where)
 
     anatomy = anatomy_of(model)
     # Every path ends in the backbone, PEFT's and generation's included.
-    handle = anatomy.backbone.register_forward_pre_hook(watch, with_kwargs=True)
+    handles = [
+        causal_lm.register_forward_pre_hook(note, with_kwargs=True),
+        causal_lm.register_forward_hook(forget, always_call=True),
+        anatomy.backbone.register_forward_pre_hook(watch, with_kwargs=True),
+    ]
     causal_lm.generate = generate
     try:
         with ends_edited(anatomy):
             yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         if own is None:
             del causal_lm.generate
         else:

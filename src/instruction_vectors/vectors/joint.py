@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError, VectorError
 from instruction_vectors.models.anatomy import anatomy_of, evaluating
+from instruction_vectors.models.hooks import refuse_ends_edited
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.settings import one_of
 from instruction_vectors.tasks.prompts import PLAIN, Corruption, Template
@@ -92,14 +93,14 @@ def joint_effects(
     Raises:
         VectorError: an empty set, a head that does not exist, or another word for `patch`.
         DataError: no prompt, other than a target each, or an answer that tokenises to nothing.
-        HookError: NaN or infinite activations.
+        HookError: NaN or infinite activations, or a vector that goes in at the ends of prompts meanwhile.
         torch.OutOfMemoryError: one set on one prompt does not fit (a CPU raises a plain RuntimeError).
     """
     one_of(Patch, patch, "patch", VectorError)
     check_pairs(prompts, targets)
     anatomy = anatomy_of(model)
-    for heads in sets:
-        check_heads(heads, anatomy)
+    refuse_ends_edited(anatomy, "measure effects outside of the `with` block")
+    sets = [check_heads(heads, anatomy) for heads in sets]
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     rows = []
     with evaluating(anatomy.causal_lm):
@@ -157,7 +158,7 @@ def joint_check(
         HookError: NaN or infinite activations.
     """
     anatomy = anatomy_of(model)
-    check_heads(heads, anatomy)
+    heads = check_heads(heads, anatomy)
     others = [head for head in all_heads(anatomy) if head not in set(heads)]
     if len(others) < len(heads):
         raise VectorError(

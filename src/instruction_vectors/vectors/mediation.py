@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import DataError, HookError, ModelError, VectorError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating, tolerance
+from instruction_vectors.models.hooks import refuse_ends_edited
 from instruction_vectors.models.memory import Room, out_of_memory
 from instruction_vectors.models.tokens import encode, encode_pair
 from instruction_vectors.settings import one_of
@@ -75,7 +76,8 @@ def causal_effects(
     Raises:
         DataError: an empty list, an answer that tokenises to nothing, or a batch of fewer than one prompt.
         VectorError: a head that does not exist, or another word for `measure` or `patch`.
-        HookError: the sweep's hooks did not run at every layer, or the model produced NaN or infinite activations.
+        HookError: the sweep's hooks did not run at every layer, the model produced NaN or infinite activations, or
+            a vector goes in at the ends of prompts meanwhile.
         torch.OutOfMemoryError: one prompt and one head do not fit (a CPU raises a plain RuntimeError).
     """
     one_of(Measure, measure, "measure", VectorError)
@@ -85,14 +87,14 @@ def causal_effects(
     if tuple(mean_heads.shape) != expected:
         raise DataError(f"mean_heads has shape {tuple(mean_heads.shape)}, the model's heads need {expected}")
     check_pairs(prompts, targets)
+    refuse_ends_edited(anatomy_of(model), "measure effects outside of the `with` block")
     if batch_size is not None and batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
     questions = [
         Question(encode(tokenizer, prompt), measured_tokens(tokenizer, prompt, target, measure))
         for prompt, target in zip(prompts, targets, strict=True)
     ]
-    asked = sorted(set(all_heads(anatomy) if heads is None else heads))
-    check_heads(asked, anatomy)
+    asked = sorted(set(check_heads(all_heads(anatomy) if heads is None else heads, anatomy)))
     patches = Patches(asked, mean_heads.to(anatomy.device, anatomy.dtype), patch)
     effects: list[Tensor] = []
     with evaluating(anatomy.causal_lm):
@@ -114,7 +116,7 @@ def check_pairs(prompts: Sequence[str], targets: Sequence[str]) -> None:
     Raises:
         DataError: so it is.
     """
-    if len(prompts) != len(targets) or not prompts:
+    if isinstance(prompts, str) or isinstance(targets, str) or len(prompts) != len(targets) or not prompts:
         raise DataError(f"need as many targets as prompts, and at least one: got {len(prompts)} and {len(targets)}")
 
 
@@ -223,7 +225,8 @@ def _compare(anatomy: Anatomy, swept: Float[Tensor, " row"], question: Question,
     whole = _whole(anatomy, question, patches, [(), (patches.heads[farthest - 1],)], room)
     check_finite(whole.exp(), "effects are not finite")  # of a probability of 0 the logarithm alone is infinite
     gap = float((swept[[0, farthest]] - whole).abs().max())
-    if not gap <= tolerance(anatomy.dtype) * max(1.0, float(whole.abs().max())):  # a sweep's NaN is no match either
+    allowed = tolerance(anatomy.dtype, anatomy.device) * max(1.0, float(whole.abs().max()))
+    if not gap <= allowed:  # a sweep's NaN is no match either
         raise ModelError(f"it is off by {gap:.1e} nats on a prompt of {len(question.prompt)} tokens")
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from instruction_vectors.errors import VectorError
 from instruction_vectors.models.anatomy import Anatomy, anatomy_of, evaluating
-from instruction_vectors.models.hooks import edit_heads
+from instruction_vectors.models.hooks import edit_heads, refuse_ends_edited
 from instruction_vectors.models.tokens import encode
 from instruction_vectors.settings import one_of
 from instruction_vectors.vectors.choosing import top_heads
@@ -48,13 +48,14 @@ def estimated_effects(
     Raises:
         VectorError: another word for `measure` or `patch`.
         DataError: no prompt, other than a target each, or an answer that tokenises to nothing.
-        HookError: estimates that are not finite.
+        HookError: estimates that are not finite, or a vector that goes in at the ends of prompts meanwhile.
         torch.OutOfMemoryError: one prompt's forward and backward do not fit, which cannot be cut (a CPU raises a plain
             RuntimeError); measure all heads instead (`causal_effects`), which can.
     """
     one_of(Measure, measure, "measure", VectorError)
     one_of(Patch, patch, "patch", VectorError)
     check_pairs(prompts, targets)
+    refuse_ends_edited(anatomy_of(model), "measure effects outside of the `with` block")
     anatomy = anatomy_of(model)
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     found = []

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from operator import index
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,18 +41,31 @@ def shape_of(anatomy: Anatomy) -> dict[str, int]:
     return {name: getattr(anatomy, name) for name in sizes} | {"vocab_size": text_config(anatomy.causal_lm).vocab_size}
 
 
-def check_heads(heads: Iterable[Head], anatomy: Anatomy) -> None:
-    """Complain of heads that the model does not have, or of none.
+def as_heads(heads: Iterable[Sequence[int]]) -> tuple[Head, ...]:
+    """Heads as they are compared, whatever held the two numbers of each (JSON knows lists alone).
+
+    Raises:
+        VectorError: other than pairs of whole numbers.
+    """
+    try:
+        return tuple((index(layer), index(head)) for layer, head in heads)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"heads must be pairs (layer, head), got {heads!r}") from error
+
+
+def check_heads(heads: Iterable[Sequence[int]], anatomy: Anatomy) -> tuple[Head, ...]:
+    """The heads, all of which the model has.
 
     Raises:
         VectorError: there is no head, or one that does not exist.
     """
-    several = list(heads)
+    several = as_heads(heads)
     for layer, head in several:
         if not (0 <= layer < anatomy.n_layers and 0 <= head < anatomy.n_heads):
             raise VectorError(f"head {(layer, head)} does not exist: the model has {anatomy.n_layers}×{anatomy.n_heads}")
     if not several:
         raise VectorError("an instruction vector needs at least one head")
+    return several
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +87,9 @@ class InstructionVector:
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", as_heads(self.heads))
+        for name in ("values", "summed"):  # wherever and in whatever type they were computed
+            object.__setattr__(self, name, getattr(self, name).detach().to("cpu", torch.float32).contiguous())
         if self.values.dim() != 2 or self.summed.dim() != 1:
             shapes = f"{list(self.values.shape)} and {list(self.summed.shape)}"
             raise VectorError(f"values must be [head, head_dim] and their sum [hidden], got shapes {shapes}")
@@ -80,6 +97,8 @@ class InstructionVector:
             raise VectorError("an instruction vector needs at least one head")
         if wrong := [head for head in self.heads if min(head) < 0]:
             raise VectorError(f"head {wrong[0]} does not exist: layers and heads are counted from 0")
+        if self.layer is not None and self.layer < 0:
+            raise VectorError(f"layer {self.layer} does not exist: layers are counted from 0")
         if len(self.heads) != len(self.values):
             raise VectorError(f"{len(self.heads)} heads but {len(self.values)} values")
         if len(set(self.heads)) != len(self.heads):
@@ -95,8 +114,8 @@ class InstructionVector:
         Raises:
             VectorError: a head that the model does not have.
         """
-        check_heads(heads, anatomy_of(model))
-        return cls._written(model, heads, torch.stack([mean_heads[layer, head] for layer, head in heads]).float().cpu(), **more)
+        heads = check_heads(heads, anatomy_of(model))
+        return cls._written(model, heads, torch.stack([mean_heads[layer, head] for layer, head in heads]), **more)
 
     @classmethod
     @torch.no_grad()
@@ -111,13 +130,13 @@ class InstructionVector:
         """The vector of heads with these mean outputs, θ being the sum of what the model's heads write of them."""
         anatomy = anatomy_of(model)
         written = [anatomy.write(layer, head, value) for (layer, head), value in zip(heads, values, strict=True)]
-        summed = torch.stack(written).sum(0).float().cpu()
+        summed = torch.stack(written).float().sum(0)
         return cls(tuple(heads), values, summed, layer, {**metadata, "adds_writes": anatomy.adds_writes})
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that acts: heads, layer and numbers; equal for two vectors exactly when they do the same."""
-        parts = (each.contiguous().numpy().tobytes() for each in (self.values, self.summed))
+        parts = (each.numpy().tobytes() for each in (self.values, self.summed))
         return hashlib.sha256(f"{self.heads} {self.layer}".encode() + b"".join(parts)).hexdigest()
 
     def first(self, model: nn.Module, k: int) -> "InstructionVector":
@@ -133,6 +152,8 @@ class InstructionVector:
         self.check_fits(model)
         if not 1 <= k <= len(self.heads):
             raise VectorError(f"this vector has {len(self.heads)} heads, so not the first {k}")
+        if k == len(self.heads):
+            return self
         scores = self.metadata.get("scores")
         metadata = {**self.metadata, **({"scores": scores[:k]} if scores else {})}
         return self._written(model, self.heads[:k], self.values[:k], layer=self.layer, metadata=metadata)
