@@ -6,7 +6,7 @@ import torch
 from instruction_vectors.environment import default_device, machine
 
 
-@pytest.mark.parametrize(("told", "device"), [(None, "cuda"), ("0", "cuda"), ("1", "cpu"), ("true", "cpu")])
+@pytest.mark.parametrize(("told", "device"), [(None, "cuda"), ("", "cuda"), ("0", "cuda"), ("1", "cpu"), ("true", "cpu")])
 def test_an_accelerator_is_taken_unless_accelerate_is_kept_from_it(
     told: str | None, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from instruction_vectors.errors import DataError
-from instruction_vectors.files import check_writable, read_json, read_json_lines, write_atomic, write_json
+from instruction_vectors.files import check_writable, read_json, read_json_lines, storage_failure, write_atomic, write_json
 
 
 def test_text_and_bytes_are_written_as_they_are_into_folders_that_need_not_exist(tmp_path):
@@ -99,3 +99,15 @@ def test_missing_files_and_folders_are_refused_by_name(tmp_path):
             read(tmp_path / "gone.json")
         with pytest.raises(DataError, match="cannot be read"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "a file was not taken whole"),
+        (TypeError("f() got unexpected positional arguments"), None),
+    ],
+)
+def test_what_is_the_disk_s_fault_and_what_is_not(error, reason):
+    assert storage_failure(error) == reason

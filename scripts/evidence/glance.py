@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, mode
 
 from instruction_vectors.continual.headline import PLAIN, WITHOUT_VECTORS, Arm
 from instruction_vectors.continual.methods import method_named
@@ -14,7 +14,10 @@ _BETWEEN = " · "
 
 
 def glance(cells: Sequence[Result]) -> str:
-    """Means over tasks and seeds in percent, a number a sequence; plain training first, what shows earlier rows again last."""
+    """Means over tasks and seeds in percent, a number a sequence; plain training first, what shows earlier rows again last.
+
+    A line names its epochs where most cells had others.
+    """
     arms: dict[Arm, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     first: dict[str, list[Result]] = {}
     for cell in cells:
@@ -26,9 +29,10 @@ def glance(cells: Sequence[Result]) -> str:
     heads = [f"{head}: {named}" for head in ("learnt (AP)", "left of it (FP)", "five-shot (IP)", "zero-shot (GP)", "seeds")]
     before = [_each(sequences, first, _asked(0, form)) for form in ("in_context", "zero_shot")]
     rows = [["training", *heads], [":--"] * 6, ["none", DASH, DASH, *before, DASH]]
+    usual = mode(rate(cell)[1] for cell in cells)
     for arm in sorted(arms, key=_place):
         seeds = _each(sequences, arms[arm], lambda own: str(len(own)))
-        rows.append([_called(arm), *(_each(sequences, arms[arm], measure) for measure in _MEASURES), seeds])
+        rows.append([_called(arm, usual), *(_each(sequences, arms[arm], measure) for measure in _MEASURES), seeds])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
@@ -65,7 +69,8 @@ def _place(arm: Arm) -> tuple[object, ...]:
     return known.keeps_rows, bool(known.anchors_share), vectors, arm[0] != PLAIN, *arm[0], -lr, epochs
 
 
-def _called(arm: Arm) -> str:
+def _called(arm: Arm, usual: int) -> str:
     """As `iv bench` is told."""
-    (method, guide), (lr, _) = arm
-    return f"`{method}`{f', `{guide}`' * (guide != 'none')}, lr {lr:g}"
+    (method, guide), (lr, epochs) = arm
+    for_long = f", {epochs} epoch{'s' * (epochs > 1)}" * (epochs != usual)
+    return f"`{method}`{f', `{guide}`' * (guide != 'none')}, lr {lr:g}{for_long}"

@@ -32,7 +32,8 @@ def code_fingerprint() -> str:
 
 def default_device() -> torch.device:
     """The first accelerator torch can use, else the CPU; the CPU too where `ACCELERATE_USE_CPU=1` keeps a Trainer there."""
-    if not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"):
+    told = os.environ.get("ACCELERATE_USE_CPU") and parse_flag_from_env("ACCELERATE_USE_CPU")
+    if told or not torch.accelerator.is_available():
         return torch.device("cpu")
     return torch.accelerator.current_accelerator() or torch.device("cpu")
 

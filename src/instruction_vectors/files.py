@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -49,21 +50,26 @@ def check_writable(path: Path) -> None:
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_TORCH_SAVE = ("PytorchStreamWriter", "unexpected pos")
+_TORCH_SAVE = re.compile(r"PytorchStreamWriter|unexpected pos \d+ vs \d+")
 """What `torch.save` says when less was written than it gave, for whatever reason."""
 
 
 def storage_failure(error: BaseException) -> str | None:
     """Why the disk takes no more, if that is what an error is about; libraries pass it on in types of their own."""
     reasons = [os.strerror(number) for number in _STORAGE]
-    if any(words in str(error) for words in _TORCH_SAVE):
+    if _TORCH_SAVE.search(str(error)):
         return "a file was not taken whole"
     return next((reason for reason in reasons if reason in str(error)), None)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys in the order given, numbers finite."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON atomically."""
+    write_atomic(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """JSON as it is written here, keys in the order given, numbers finite."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

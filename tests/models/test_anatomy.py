@@ -387,3 +387,13 @@ def test_the_anatomy_is_remembered_copied_with_the_model_and_gone_with_it():
     del causal_lm, anatomy
     gc.collect()
     assert gone() is None
+
+
+def test_a_model_that_calls_its_head_the_decoder_has_its_layers_found():
+    from transformers import ModernBertDecoderConfig, ModernBertDecoderForCausalLM
+
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    sizes = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    anatomy = anatomy_of(ModernBertDecoderForCausalLM(ModernBertDecoderConfig(**sizes, **special)).eval())
+    assert (anatomy.n_layers, anatomy.n_heads) == (3, 4)

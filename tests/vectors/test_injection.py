@@ -349,3 +349,9 @@ def test_a_model_of_text_and_images_is_steered_as_its_text_part_is(side):
     with InstructionVector.from_means(text, means, HEADS).applied(text):
         torch.testing.assert_close(found, last(text(**batch).logits, batch["attention_mask"]))
     assert not torch.allclose(found, last(both(**batch).logits, batch["attention_mask"]), atol=1e-3)
+    ids = torch.tensor(ROWS[:1])
+    with InstructionVector.from_means(text, means, HEADS).applied(text):
+        alone = text(input_ids=ids).logits
+    with InstructionVector.from_means(both, means, HEADS).applied(both):
+        torch.testing.assert_close(both(input_ids=ids).logits, alone)
+        torch.testing.assert_close(both(ids, None, torch.ones_like(ids)).logits, alone)

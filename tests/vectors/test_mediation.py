@@ -429,13 +429,13 @@ def test_heads_may_come_as_lists_and_prompts_not_as_a_text():
 
 
 def test_a_sweep_in_tf32_is_allowed_what_tf32_rounds():
-    cuda, cpu, products = torch.device("cuda"), torch.device("cpu"), torch.backends.cuda.matmul
-    strict, before = tolerance(torch.float32, cuda), products.fp32_precision
-    assert strict == tolerance(torch.float32, cpu)
-    products.fp32_precision = "tf32"
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    strict, before = tolerance(torch.float32, cuda), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
     try:
-        assert tolerance(torch.float32, cuda) > 2**-10 > strict / 2
+        assert tolerance(torch.float32, cuda) > strict
         assert tolerance(torch.float32, cpu) == strict
         assert tolerance(torch.float64, cuda) < strict
     finally:
-        products.fp32_precision = before
+        torch.set_float32_matmul_precision(before)
+    assert tolerance(torch.float32, cuda) == strict

@@ -21,6 +21,7 @@ from peft import IA3Config, LoraConfig, OSFConfig, get_peft_model
 
 from instruction_vectors import InstructionVector
 from instruction_vectors.errors import VectorError
+from instruction_vectors.files import write_atomic
 from instruction_vectors.models import loading
 from instruction_vectors.models.anatomy import anatomy_of
 from instruction_vectors.models.loading import model_fingerprint, tokenizer_fingerprint
@@ -398,11 +399,34 @@ def test_heads_are_pairs_whatever_holds_them(heads):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_numbers_of_any_type_become_float32(dtype, tmp_path):
+def test_numbers_of_any_type_become_float32(dtype):
     values, summed = torch.ones(1, 8, dtype=dtype, requires_grad=True), torch.full((32,), 0.5, dtype=dtype)
     made = InstructionVector([[0, 1]], values, summed)
     assert (made.values.dtype, made.summed.dtype, made.values.requires_grad) == (torch.float32, torch.float32, False)
     assert made.fingerprint == InstructionVector(((0, 1),), torch.ones(1, 8), torch.full((32,), 0.5)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": torch.ones(1, 8, dtype=torch.long)}, "values must be a tensor"),
+        ({"summed": [0.5] * 32}, "summed must be a tensor"),
+        ({"values": torch.full((1, 8), 1e300, dtype=torch.float64)}, "values holds numbers that are not finite in float32"),
+        ({"layer": 1.5}, "layer must be a whole number"),
+    ],
+)
+def test_what_is_no_vector_is_refused(changes, message):
+    with pytest.raises(VectorError, match=message):
+        InstructionVector(**{"heads": ((0, 1),), "values": torch.ones(1, 8), "summed": torch.ones(32), **changes})
+
+
+def test_a_vector_does_not_change_with_the_tensor_it_was_made_of():
+    values = torch.ones(1, 8)
+    made = InstructionVector(((0, 1),), values, torch.ones(32), layer=torch.tensor(2))
+    before = made.fingerprint
+    values.mul_(3)
+    assert made.fingerprint == before
+    assert type(made.layer) is int
 
 
 def test_a_vector_of_all_its_heads_is_itself():
@@ -413,18 +437,21 @@ def test_a_vector_of_all_its_heads_is_itself():
 def test_what_cannot_be_written_leaves_the_vector_that_was_there(tmp_path):
     old = vector()
     old.save_pretrained(tmp_path)
-    with pytest.raises(VectorError, match="not JSON serializable"):
-        replace(vector() * 2, metadata={"model": tmp_path}).save_pretrained(tmp_path)
+    for model in (tmp_path, "caf\udce9"):  # the second as of a file name that is no text
+        with pytest.raises(VectorError, match="cannot be written as JSON"):
+            replace(vector() * 2, metadata={"model": model}).save_pretrained(tmp_path)
     assert InstructionVector.from_pretrained(tmp_path).fingerprint == old.fingerprint
 
 
 def test_a_vector_that_is_half_written_over_another_is_none(tmp_path, monkeypatch):
     vector().save_pretrained(tmp_path)
 
-    def killed(path, value):
-        raise KeyboardInterrupt
+    def killed(path, content):
+        if path.name == "config.json":
+            raise KeyboardInterrupt
+        write_atomic(path, content)
 
-    monkeypatch.setattr("instruction_vectors.vectors.artefact.write_json", killed)
+    monkeypatch.setattr("instruction_vectors.vectors.artefact.write_atomic", killed)
     with pytest.raises(KeyboardInterrupt):
         (vector() * 2).save_pretrained(tmp_path)
     with pytest.raises(VectorError, match=r"it has no config\.json"):

@@ -151,7 +151,7 @@ def _spans(method: str, guide: str, *, anchored: bool) -> bool:
 def _at_rate(way_of: tuple[str, str], at: Rate, usual: Rate) -> str:
     """An arm's name, with the rate where that is not the usual one."""
     lr, epochs = at
-    return arm_name(*way_of) + f", lr {lr:g}" * (lr != usual[0]) + f", {epochs} epochs" * (epochs != usual[1])
+    return arm_name(*way_of) + f", lr {lr:g}" * (lr != usual[0]) + f", {epochs} epoch{'s' * (epochs > 1)}" * (epochs != usual[1])
 
 
 def _controls(plain: Sequence[Result], results: Sequence[Result], lower: Sequence[Result]) -> dict[str, Any]:

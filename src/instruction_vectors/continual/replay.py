@@ -12,6 +12,7 @@ from instruction_vectors.errors import DataError
 from instruction_vectors.files import read_json
 
 _NUMBERS = ("tasks", "matrix", "ap", "fp", "forget", "bwt", "fwt", "forms", "stages")
+_CIRCUMSTANCES = ("code", "versions", "threads", "device")
 
 
 def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
@@ -34,5 +35,5 @@ def replay(path: Path, out: Path, data_dir: Path | None = None) -> list[str]:
         raise DataError(f"{earlier.parent} was replayed with other code; choose another folder, or delete it")
     after: dict[str, Any] = runner.run(cell)
     different = [name for name in ("model_fingerprint", *_NUMBERS) if before.get(name) != after.get(name)]
-    why = [name for name in ("code", "versions", "threads", "device") if before.get(name) != after.get(name)]
+    why = [name for name in _CIRCUMSTANCES if name in before and before[name] != after.get(name)]
     return different + why if different else []

@@ -243,7 +243,8 @@ def _find(causal_lm: PreTrainedModel) -> Anatomy:
 
 
 def _decoder_layers(causal_lm: PreTrainedModel, count: int) -> tuple[nn.Module, nn.ModuleList]:
-    for module in causal_lm.get_decoder().modules():
+    # The decoder first, since a part for images may have as many layers; but some call their head that.
+    for module in (*causal_lm.get_decoder().modules(), *causal_lm.modules()):
         for child in module.children():
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 return module, child

@@ -38,7 +38,7 @@ def refuse_ends_edited(anatomy: Anatomy, advice: str) -> None:
         HookError: it would.
     """
     if _ends_edited.get(anatomy.causal_lm):
-        raise HookError(f"the vector would go in at the last token read, which is not the prompt's: {advice}")
+        raise HookError(f"a vector is to go in at the last token read, which is not always the prompt's here: {advice}")
 
 
 class Firings:

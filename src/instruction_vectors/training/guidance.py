@@ -170,7 +170,7 @@ class IVGuidance:
         return {"lm": parts.pop("lm"), "scale": self._scale, **parts} if parts else {}
 
     def _add_parts(self, scale: float, parts: Mapping[str, Tensor], window: Any) -> None:
-        """Parts of a micro-batch join those of its window, by whose counts they are divided. Nothing waits for a device here."""
+        """Parts of a micro-batch join those of its window, by whose counts they are divided; read only when asked for."""
         before = self._parts if window is not None else {}
         told = {name: before[name] + value.detach() if name in before else value.detach() for name, value in parts.items()}
         self._parts, self._scale = {**before, **told}, scale

@@ -57,6 +57,6 @@ def kl_divergence(
     return each.sum() / (len(each) if total is None else total)
 
 
-def precise(logits: Tensor) -> Tensor:
-    """Half-precision logits in float32; anything better as it is."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def precise(numbers: Tensor) -> Tensor:
+    """Half-precision numbers in float32; anything better as it is."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
+from instruction_vectors.environment import default_device
 from instruction_vectors.errors import TrainingError
 from instruction_vectors.models.loading import weights_are_here
 
@@ -47,7 +48,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
     if model not in _BEGUN:
         # The first of FSDP2's modules to run takes itself for the root, which must not be a layer.
         with torch.no_grad():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=torch.accelerator.current_accelerator() or "cpu"))
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=default_device()))
         _BEGUN.add(model)
     model.unshard()
     try:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from instruction_vectors.errors import VectorError
-from instruction_vectors.files import write_atomic, write_json
+from instruction_vectors.files import as_json, write_atomic
 from instruction_vectors.vectors.vector import Head, InstructionVector
 from instruction_vectors.version import __version__
 
@@ -60,13 +60,16 @@ def save(vector: InstructionVector, folder: Path, place: str = "path/to/this/fol
         "layer": vector.layer,
     }
     try:
-        json.dumps(config, allow_nan=False)
+        contents = {
+            WEIGHTS: safetensors.torch.save({"values": vector.values, "summed": vector.summed}),
+            CARD: _card(vector, place).encode(),
+            CONFIG: as_json(config).encode(),
+        }
     except (TypeError, ValueError) as error:
         raise VectorError(f"the vector's metadata cannot be written as JSON ({error}); nothing was written") from error
     (folder / CONFIG).unlink(missing_ok=True)  # another vector's would go with these numbers if this were stopped
-    write_atomic(folder / WEIGHTS, safetensors.torch.save({"values": vector.values, "summed": vector.summed}))
-    write_atomic(folder / CARD, _card(vector, place))
-    write_json(folder / CONFIG, config)
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
 
 
 def _card(vector: InstructionVector, place: str) -> str:

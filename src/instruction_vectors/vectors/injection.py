@@ -11,6 +11,7 @@ The place is the *last input token*: the last token before the answer.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -170,17 +171,16 @@ def _prefill_watched(model: nn.Module, places: _Places) -> Iterator[None]:
     causal_lm = unwrap(model)
     original, own = causal_lm.generate, causal_lm.__dict__.get("generate")
     prompt_ends: Int[Tensor, " row"] | None = None
-    outer: Tensor | None = None
+    outer: dict[str, Any] = {}
 
     def note(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        # A model that reads images too hands its backbone masks that it has made itself.
+        # A model that reads images too hands its backbone masks that it has made of the caller's, or of none.
         nonlocal outer
-        mask = kwargs.get("attention_mask")
-        outer = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        outer = {"attention_mask": signature(module.forward).bind_partial(*args, **kwargs).arguments.get("attention_mask")}
 
     def forget(*_: Any) -> None:
         nonlocal outer
-        outer = None
+        outer = {}
 
     def generate(*args: Any, **kwargs: Any) -> Any:
         # Without a cache every decoding step runs the prompt again: only `generate` knows where it ended.
@@ -198,9 +198,9 @@ def _prefill_watched(model: nn.Module, places: _Places) -> Iterator[None]:
         where = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         ends = prompt_ends
         if ends is None and seen == 0:
-            ends = _last_tokens(tokens, kwargs | ({} if outer is None else {"attention_mask": outer}))
+            ends = _last_tokens(tokens, kwargs | outer)
         if ends is not None:
-            places.beams = len(where) // len(ends)
+            places.beams = max(1, len(where) // len(ends))
             ends = ends.to(tokens.device).repeat_interleave(places.beams) - seen
             inside = ((ends >= 0) & (ends < where.shape[1])).nonzero().flatten()
             where[inside, ends[inside]] = True

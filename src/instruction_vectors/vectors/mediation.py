@@ -87,7 +87,7 @@ def causal_effects(
     if tuple(mean_heads.shape) != expected:
         raise DataError(f"mean_heads has shape {tuple(mean_heads.shape)}, the model's heads need {expected}")
     check_pairs(prompts, targets)
-    refuse_ends_edited(anatomy_of(model), "measure effects outside of the `with` block")
+    refuse_ends_edited(anatomy, "measure effects outside of the `with` block")
     if batch_size is not None and batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
     questions = [

@@ -55,8 +55,8 @@ def estimated_effects(
     one_of(Measure, measure, "measure", VectorError)
     one_of(Patch, patch, "patch", VectorError)
     check_pairs(prompts, targets)
-    refuse_ends_edited(anatomy_of(model), "measure effects outside of the `with` block")
     anatomy = anatomy_of(model)
+    refuse_ends_edited(anatomy, "measure effects outside of the `with` block")
     mean_heads = mean_heads.to(anatomy.device, anatomy.dtype)
     found = []
     with evaluating(anatomy.causal_lm):

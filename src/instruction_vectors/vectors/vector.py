@@ -89,7 +89,12 @@ class InstructionVector:
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", as_heads(self.heads))
         for name in ("values", "summed"):  # wherever and in whatever type they were computed
-            object.__setattr__(self, name, getattr(self, name).detach().to("cpu", torch.float32).contiguous())
+            given = getattr(self, name)
+            if not isinstance(given, Tensor) or given.is_meta or not given.is_floating_point():
+                raise VectorError(f"{name} must be a tensor of numbers with a point")
+            object.__setattr__(self, name, given.detach().to("cpu", torch.float32, copy=True).contiguous())
+            if not torch.isfinite(getattr(self, name)).all():
+                raise VectorError(f"{name} holds numbers that are not finite in float32")
         if self.values.dim() != 2 or self.summed.dim() != 1:
             shapes = f"{list(self.values.shape)} and {list(self.summed.shape)}"
             raise VectorError(f"values must be [head, head_dim] and their sum [hidden], got shapes {shapes}")
@@ -97,8 +102,13 @@ class InstructionVector:
             raise VectorError("an instruction vector needs at least one head")
         if wrong := [head for head in self.heads if min(head) < 0]:
             raise VectorError(f"head {wrong[0]} does not exist: layers and heads are counted from 0")
-        if self.layer is not None and self.layer < 0:
-            raise VectorError(f"layer {self.layer} does not exist: layers are counted from 0")
+        if self.layer is not None:
+            try:
+                object.__setattr__(self, "layer", index(self.layer))
+            except TypeError as error:
+                raise VectorError(f"layer must be a whole number, got {self.layer!r}") from error
+            if self.layer < 0:
+                raise VectorError(f"layer {self.layer} does not exist: layers are counted from 0")
         if len(self.heads) != len(self.values):
             raise VectorError(f"{len(self.heads)} heads but {len(self.values)} values")
         if len(set(self.heads)) != len(self.heads):
@@ -130,7 +140,7 @@ class InstructionVector:
         """The vector of heads with these mean outputs, θ being the sum of what the model's heads write of them."""
         anatomy = anatomy_of(model)
         written = [anatomy.write(layer, head, value) for (layer, head), value in zip(heads, values, strict=True)]
-        summed = torch.stack(written).float().sum(0)
+        summed = torch.stack(written).sum(0, dtype=torch.promote_types(anatomy.dtype, torch.float32))
         return cls(tuple(heads), values, summed, layer, {**metadata, "adds_writes": anatomy.adds_writes})
 
     @property
