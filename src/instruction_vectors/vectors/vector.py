@@ -125,7 +125,7 @@ class InstructionVector:
             VectorError: a head that the model does not have.
         """
         heads = check_heads(heads, anatomy_of(model))
-        return cls._written(model, heads, torch.stack([mean_heads[layer, head] for layer, head in heads]), **more)
+        return cls._written(model, heads, torch.stack([mean_heads[layer, head] for layer, head in heads]).float(), **more)
 
     @classmethod
     @torch.no_grad()
