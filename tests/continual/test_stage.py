@@ -45,3 +45,9 @@ def test_losses_and_weights_are_those_of_whole_batches(guided: bool, tmp_path: P
 def test_no_tokens_at_once_are_refused() -> None:
     with pytest.raises(TrainingError, match="tokens_at_once must be above 0, got 0"):
         config(tokens_at_once=0)
+
+
+def test_a_stage_without_a_vector_trains_plainly_and_says_nothing_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = add_adapter(tiny.model("llama"), config())
+    train_stage(model, kit.distinct_rows(6), config(), folder=tmp_path, guidance=IVGuidanceConfig())
+    assert "without a vector" not in caplog.text

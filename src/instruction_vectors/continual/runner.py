@@ -217,7 +217,7 @@ def _guided(cell: Cell, learnt: Sequence[str], vectors: Vectors, others: Vectors
     guide = guide_named(cell.guide)
     vector, guidance = guide(learnt[-1], vectors, cell.guidance)
     if vector is None:
-        return {"vector": None, "guidance": None}
+        return {"vector": None, "guidance": guidance}
     tasks = {name: None if guide.anchors_only else guide(name, vectors, cell.guidance)[0] for name in learnt}
     anchored = {name: guide(name, others, cell.guidance)[0] for name in others}
     return {"vector": {"": None, **tasks, **anchored}, "guidance": guidance}

@@ -127,7 +127,7 @@ def train_stage(
     callbacks = [_Report(progress)] if progress else None
     trainer = packed_trainer(
         StageTrainer, model, rows, folder, seed=config.seed, options=options, callbacks=callbacks, vector=vector,
-        guidance=guidance, penalty=penalty,
+        guidance=None if vector is None else guidance, penalty=penalty,
     )  # fmt: skip
     output = trainer.train()
     model.eval()
